@@ -1,0 +1,96 @@
+"""Uploads, runs, batches and releases: the rows of the database, as values."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from tasks.domain.contract import Frozen
+from tasks.domain.names import Purpose, Stage
+
+
+class UploadStatus(StrEnum):
+    RECEIVED = "received"
+    INGESTED = "ingested"
+    REJECTED = "rejected"
+    DONE = "done"
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class Upload(Frozen):
+    """One file that arrived for one use case. `seq` orders the uploads of a use case, from 1."""
+
+    upload_id: str
+    use_case: str
+    purpose: Purpose
+    seq: int
+    filename: str
+    size_bytes: int
+    content_sha256: str
+    status: UploadStatus
+    received_at: datetime
+    dataset_version: int | None = None
+    rows_read: int = 0
+    rows_accepted: int = 0
+    rows_quarantined: int = 0
+    rows_duplicate: int = 0
+    error: str | None = None
+    report: str | None = Field(default=None, description="path of the Data Docs page, under the tenant's root")
+
+
+class Run(Frozen):
+    """One attempt-spanning execution of one stage; `key` makes it idempotent."""
+
+    run_id: int
+    key: str
+    use_case: str
+    stage: Stage
+    status: RunStatus
+    upload_id: str | None = None
+    dataset_version: int | None = None
+    attempts: int = 1
+    started_at: datetime
+    finished_at: datetime | None = None
+    receipt: dict[str, object] = {}
+    error: str | None = None
+
+
+class Batch(Frozen):
+    """A group of partitions of one bucket that one mapped task works on."""
+
+    run_id: int
+    number: int
+    bucket: int
+    partitions: tuple[str, ...]
+    rows: int = 0
+
+
+class Release(Frozen):
+    """An immutable production version of a use case: registry version, files, and where its models come from."""
+
+    version: int
+    use_case: str
+    training_run: int
+    dataset_version: int
+    upload_seq: int = Field(description="highest upload that its dataset version holds")
+    status: str = Field(description="champion, challenger or retired")
+    source: str = Field(description="URL of the release's MLflow model folder")
+    digest: str = Field(description="sha256 of its manifest")
+    partitions: int
+    promoted: int
+    held: int
+    created_at: datetime
+
+
+def run_key(stage: Stage, use_case: str, *parts: object) -> str:
+    """Idempotency key of a run: equal inputs give the same run, which a second attempt resumes."""
+    text = "\x00".join([stage.value, use_case, *map(str, parts)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
