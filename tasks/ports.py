@@ -23,6 +23,7 @@ from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Batch, Release, Run, Upload
 from tasks.domain.tenant import Tenant, TierPolicy
 from tasks.domain.use_case import UseCase
+from tasks.scorer import Scorer
 
 
 class MergeResult(NamedTuple):
@@ -41,6 +42,9 @@ class Staging(Protocol):
 
     def duplicates(self) -> Iterator[pd.DataFrame]:
         """Rows whose row key comes again later in the file (the last one wins), in frames of bounded size."""
+
+    def unmatched(self) -> Iterator[pd.DataFrame]:
+        """Actuals whose row key the table never saw, in frames of bounded size; they are not merged."""
 
     def merge(self) -> MergeResult:
         """Upserts the rows by row key in one commit that carries the upload's id; a second call finds that commit."""
@@ -63,6 +67,9 @@ class Table(Protocol):
         target), `open` (rows without), `last_upload`, `last_labelled` (highest `_upload`, `_labelled` of its rows; 0 if
         none). With `upload_seq`, only rows that this upload last wrote are counted."""
 
+    def sample(self, version: int, rows: int) -> pd.DataFrame:
+        """A few rows, always the same ones for a version: examples, and what a release is tried with."""
+
     def read(
         self,
         version: int,
@@ -75,11 +82,16 @@ class Table(Protocol):
         """Rows of one bucket at a version, all columns, in no particular order; filters narrow them down."""
 
 
+UNPARSED = "_unparsed"
+"""Column of a frame on its way through validation: the rules that a row's unreadable cells broke (their values are null in
+the frame), one per line of text; null where all cells could be read."""
+
+
 class Validator(Protocol):
     """Checks chunks of one upload against the contract, under one report."""
 
     def check(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """One row per broken rule and row: `row` (label of the frame's index), `rule` (text for people)."""
+        """`frame` has the columns of the upload's purpose and `UNPARSED`, and a unique index. One row per broken rule and row: `row` (label of the frame's index), `rule` (text for people)."""
 
     def report(self) -> str:
         """Renders the Data Docs page over all chunks; returns its path under the tenant's root."""
@@ -122,8 +134,8 @@ class Predictions(Protocol):
         """Makes all files of the run visible in one commit, in place of earlier rows of the same upload (`upload` None:
         of all open rows of earlier such runs). Does nothing when this run is already published."""
 
-    def read(self, run_ids: Sequence[int] | None = None) -> pa.Table:
-        """Published rows."""
+    def read(self, partitions: Sequence[str] | None = None) -> pa.Table:
+        """Published rows, of some partitions or of all."""
 
 
 class Records(Protocol):
@@ -146,7 +158,14 @@ class Records(Protocol):
         """Holds the use case for one run at a time; freed when the process ends, however it ends. Raises `Busy`."""
 
     def open_run(
-        self, stage: Stage, use_case: str, key: str, *, upload_id: str | None = None, dataset_version: int | None = None
+        self,
+        stage: Stage,
+        use_case: str,
+        key: str,
+        *,
+        upload_id: str | None = None,
+        dataset_version: int | None = None,
+        release_version: int | None = None,
     ) -> Run:
         """The run of that key: new, or the old one with `attempts` raised and, unless it had finished, running."""
 
@@ -154,11 +173,18 @@ class Records(Protocol):
 
     def fail_run(self, run: Run, error: str) -> Run: ...
 
+    def run(self, run_id: int) -> Run:
+        """Raises `NotFound`."""
+
     def runs(self, use_case: str | None = None, stage: Stage | None = None) -> list[Run]:
         """Newest first."""
 
-    def plan(self, run: Run, batches: Sequence[Batch]) -> None:
-        """Stores the batches of a run; does nothing when the run has a plan already."""
+    def plan(self, run: Run, batches: Sequence[Batch], settled: pd.DataFrame | None = None) -> None:
+        """Stores the batches of a run and, with them, `PARTITION_MODEL` rows of partitions that need no work (`batch` 0);
+        does nothing when the run has a plan already."""
+
+    def planned(self, run: Run) -> bool:
+        """Whether the run has a plan; one without any batch counts."""
 
     def batches(self, run: Run, *, pending: bool = False) -> list[Batch]:
         """In order of number; `pending`: only those not finished."""
@@ -169,11 +195,18 @@ class Records(Protocol):
     def finish_training_batch(self, batch: Batch, rows: pd.DataFrame) -> None:
         """Stores `PARTITION_MODEL` rows and marks the batch as finished, together."""
 
-    def partition_models(self, run: Run) -> pd.DataFrame:
-        """The `PARTITION_MODEL` rows of a training run, sorted by partition."""
+    def failed_partitions(self, run: Run) -> int:
+        """How many partitions of a training run have failed so far."""
+
+    def partition_models(self, run: Run, partitions: Sequence[str] | None = None) -> pd.DataFrame:
+        """The `PARTITION_MODEL` rows of a training run, sorted by partition; of some partitions, or of all."""
 
     def finish_scoring_batch(self, batch: Batch, rows: pa.Table) -> None:
         """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and marks the batch as finished, together."""
+
+    def scored(self, run: Run) -> pd.DataFrame:
+        """One row per (partition, answer, fallback) of a scoring run: those, `rows`, and `known` (whether the run's release
+        has the partition)."""
 
     def publish_scores(self, run: Run, receipt: Mapping[str, object]) -> Run:
         """Makes a scoring run's rows the current ones for its upload, and finishes the run, in one transaction."""
@@ -201,10 +234,11 @@ class Records(Protocol):
 
 PARTITION_MODEL = (
     "partition", "batch", "outcome", "estimator", "rows", "data_hash", "metric", "naive_metric", "holdout_rows",
-    "holdout_sum", "naive_sum", "seconds", "reason", "source_run",
+    "holdout_sum", "naive_sum", "new_rows", "new_metric", "new_champion_metric", "seconds", "reason", "source_run",
 )  # fmt: skip
 """Columns of a partition in a training run: `metric` and `naive_metric` on the holdout; `*_sum` their per-row losses
-summed, so that weighted metrics add up; `reason` why it was rejected or failed; `source_run` the run that fitted it."""
+summed, so that weighted metrics add up; `new_*` compare candidate and champion on holdout rows that entered after the
+champion's dataset version; `reason` why it was rejected or failed; `source_run` the run that fitted it."""
 
 PREDICTION = (
     "partition", "row_key", "prediction", "label", "probabilities", "baseline", "answer", "fallback", "model_run",
@@ -260,6 +294,12 @@ class Registry(Protocol):
 
     def find(self, use_case: str, alias: str) -> int | None:
         """The version behind an alias, the entry being found by its tags tenant and use_case."""
+
+    def check_release(self, use_case: str, version: int) -> None:
+        """Checks a release's files against its digests. Raises `Tampered`, `NotFound`."""
+
+    def scorer(self, use_case: str, version: int) -> Scorer:
+        """The release's scorer, opened once per process."""
 
     def open_release(self, use_case: str, version: int) -> AbstractContextManager[Path]:
         """A local folder with the release's bundle, checked against its digests. Raises `Tampered`, `NotFound`."""

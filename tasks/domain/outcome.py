@@ -66,6 +66,7 @@ class ScoringReceipt(Frozen):
     own: int = Field(ge=0)
     tenant_wide: int = Field(ge=0)
     naive: int = Field(ge=0)
+    fallback: int = Field(ge=0, description="rows answered for want of a promoted model, whoever answered")
     partitions: int = Field(ge=0)
     unseen_partitions: int = Field(ge=0, description="keys that the release has no entry for")
 

@@ -56,6 +56,7 @@ class Run(Frozen):
     status: RunStatus
     upload_id: str | None = None
     dataset_version: int | None = None
+    release_version: int | None = None
     attempts: int = 1
     started_at: datetime
     finished_at: datetime | None = None

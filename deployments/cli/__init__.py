@@ -1,0 +1,5 @@
+"""The `orchard` command line."""
+
+from deployments.cli.app import main
+
+__all__ = ["main"]

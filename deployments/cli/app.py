@@ -1,0 +1,43 @@
+"""The command tree, and how an error reaches a person: one message, exit code 1 (failed) or 2 (wrong use)."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from deployments.cli import data, releases, tenants, work
+from deployments.cli.output import complain
+from tasks.domain.errors import InvalidDefinition, NotFound, OrchardError
+
+app = typer.Typer(
+    help="Many models for many tenants: ingest, train, promote and score thousands of small models per customer.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(releases.app, name="releases")
+for module in (work, data):
+    module.register(app)
+
+WRONG_USE = (InvalidDefinition, NotFound)
+
+
+def main() -> None:
+    """Runs one command; a user's mistake never shows a traceback."""
+    try:
+        code = typer.main.get_command(app)(standalone_mode=False)
+    except OrchardError as error:
+        complain(error)
+        sys.exit(2 if isinstance(error, WRONG_USE) else 1)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

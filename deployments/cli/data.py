@@ -1,0 +1,128 @@
+"""`orchard models`, `results`, `receipts`, `quarantine`: what came out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deployments.cli.output import Json, Limit, show
+from deployments.platform import running_platform
+from deployments.runs import open_space
+from infra.settings import load_settings
+from tasks.domain.errors import NotFound
+from tasks.domain.names import Stage
+from tasks.domain.run import RunStatus
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module to the tree."""
+    app.command(epilog="Example: orchard models ua arrival-delay --limit 10")(models)
+    app.command(epilog="Example: orchard results ua arrival-delay --health")(results)
+    app.command(epilog="Example: orchard receipts ua")(receipts)
+    app.command(epilog="Example: orchard quarantine ua arrival-delay")(quarantine)
+
+
+def models(
+    tenant: str,
+    use_case: str,
+    outcome: Annotated[str, typer.Option(help="Only trained, reused, rejected or failed ones.")] = "",
+    limit: Limit = 50,
+    as_json: Json = False,
+) -> None:
+    """Every partition of the latest training run: outcome, choice, errors."""
+    with running_platform(load_settings()) as platform:
+        space = open_space(platform, tenant)
+        space.tenant.use_case(use_case)
+        finished = [
+            run for run in space.records.runs(use_case, Stage.TRAINING) if run.status is RunStatus.FINISHED
+        ]
+        if not finished:
+            raise NotFound(f"{tenant}.{use_case} was not trained yet", hint=f"orchard run {tenant} {use_case}")
+        rows = space.records.partition_models(finished[0])
+    if outcome:
+        rows = rows[rows["outcome"] == outcome]
+    columns = ["partition", "outcome", "estimator", "rows", "metric", "naive_metric", "holdout_rows", "reason"]
+    show(
+        rows[columns].head(limit).astype(object).to_dict("records"),
+        as_json,
+        title=f"training run {finished[0].run_id}: {len(rows):,} partitions",
+    )
+
+
+def results(
+    tenant: str,
+    use_case: str,
+    health: Annotated[bool, typer.Option("--health", help="Live error per partition instead.")] = False,
+    limit: Limit = 20,
+    as_json: Json = False,
+) -> None:
+    """The current predictions, or how good they turned out to be."""
+    with running_platform(load_settings()) as platform:
+        space = open_space(platform, tenant)
+        space.tenant.use_case(use_case)
+        rows = space.records.health(use_case) if health else space.records.predictions(use_case, limit)
+    show(
+        rows.head(limit).astype(object).to_dict("records"),
+        as_json,
+        empty="no actuals yet" if health else "no predictions yet",
+    )
+
+
+def receipts(
+    tenant: str,
+    use_case: Annotated[str, typer.Argument(help="All use cases without it.")] = "",
+    limit: Limit = 30,
+    as_json: Json = False,
+) -> None:
+    """The account of uploads and runs: every row and every partition in exactly one state."""
+    with running_platform(load_settings()) as platform:
+        space = open_space(platform, tenant)
+        if use_case:
+            space.tenant.use_case(use_case)
+        uploads = space.records.uploads(use_case or None)[-limit:]
+        runs = space.records.runs(use_case or None)[:limit]
+    accounts = [
+        {
+            "what": f"{upload.purpose} upload {upload.seq}",
+            "use_case": upload.use_case,
+            "status": upload.status.value,
+            "account": (
+                f"{upload.rows_read:,} rows = {upload.rows_accepted:,} accepted + {upload.rows_quarantined:,} quarantined"
+                f" + {upload.rows_duplicate:,} duplicate"
+            ),
+            "error": upload.error,
+        }
+        for upload in uploads
+    ] + [
+        {
+            "what": f"{run.stage} run {run.run_id}",
+            "use_case": run.use_case,
+            "status": run.status.value,
+            "account": ", ".join(
+                f"{name} {value}" for name, value in run.receipt.items() if isinstance(value, int) and value is not None
+            ),
+            "error": run.error,
+        }
+        for run in reversed(runs)
+    ]
+    show(accounts, as_json)
+
+
+def quarantine(
+    tenant: str,
+    use_case: str,
+    upload: Annotated[str, typer.Option(help="Upload id; by default the latest with quarantined rows.")] = "",
+    limit: Limit = 20,
+    as_json: Json = False,
+) -> None:
+    """Rows that were set aside, each with the rule it broke."""
+    from flows.operations import quarantined
+
+    with running_platform(load_settings()) as platform:
+        space = open_space(platform, tenant)
+        space.tenant.use_case(use_case)
+        uploads = [each for each in space.records.uploads(use_case) if each.rows_quarantined or each.rows_duplicate]
+        chosen = upload or (uploads[-1].upload_id if uploads else "")
+        rows = quarantined(space, use_case, chosen, limit) if chosen else []
+    show(rows, as_json, empty="no row is in quarantine")

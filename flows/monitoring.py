@@ -1,0 +1,19 @@
+"""Beside the pipeline: actuals that arrive late are joined to what was predicted."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.space import open_space
+from tasks.monitoring.steps import measure_health
+
+
+@flow(name="monitoring", flow_run_name="{tenant}.{use_case} monitoring", persist_result=False)
+def monitor(tenant: str, use_case: str, upload_id: str) -> int:
+    """Compares the predictions with the actuals of one upload, per partition. Triggered by the pipeline.
+
+    Returns the id of the run; the view `model_health` shows its figures.
+    """
+    space = open_space(tenant)
+    with space.records.lock(use_case):
+        return measure_health(space, use_case, upload_id)

@@ -1,0 +1,36 @@
+"""The whole story for one upload."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.ingestion import ingest
+from flows.monitoring import monitor
+from flows.promotion import promote
+from flows.scoring import score
+from flows.space import open_space
+from flows.training import train
+from tasks.domain.names import Purpose
+from tasks.domain.run import UploadStatus
+
+
+@flow(name="pipeline", flow_run_name="{tenant} pipeline {upload_id}", persist_result=False)
+def pipeline(tenant: str, upload_id: str) -> None:
+    """Takes one upload from file to result. Triggered by an admitted upload; safe to run again, and resumes.
+
+    History trains and promotes, then scores the rows that still wait for their target; a scoring file is scored; actuals
+    are compared with what was predicted.
+    """
+    upload = ingest(tenant, upload_id)
+    if upload.status is UploadStatus.REJECTED:
+        return
+    use_case, version = upload.use_case, upload.dataset_version
+    if upload.purpose is Purpose.HISTORY:
+        run_id = train(tenant, use_case, dataset_version=version)
+        promote(tenant, use_case, run_id)
+        score(tenant, use_case, dataset_version=version)
+    elif upload.purpose is Purpose.SCORING:
+        score(tenant, use_case, dataset_version=version, upload_id=upload_id)
+    else:
+        monitor(tenant, use_case, upload_id)
+    open_space(tenant).records.update_upload(upload_id, status=UploadStatus.DONE)

@@ -1,0 +1,36 @@
+"""How flows run their mapped tasks: on a bounded pool of threads here, on Dask or Ray by setting elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from prefect.context import SettingsContext, get_settings_context
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+
+def threads() -> ThreadPoolTaskRunner:
+    """A pool of `ORCHARD_WORKERS` threads, by default one per core; Prefect's own default is unbounded."""
+    return ThreadPoolTaskRunner(max_workers=int(os.environ.get("ORCHARD_WORKERS") or os.cpu_count() or 2))
+
+
+def watch(futures: Sequence[PrefectFuture[Any]]) -> None:
+    """Waits for mapped batches; raises the error of the first that failed, once all others have ended."""
+    for future in as_completed(list(futures)):
+        future.wait()
+    for future in futures:
+        future.result()
+
+
+@contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """For flows in this process: no heartbeat thread, which on leaving a flow sleeps out its second (3.8.8 measured
+    1.08 s per flow with it, 0.18 s without). The database, not a heartbeat, tells which runs are dead."""
+    context = get_settings_context()
+    flows = context.settings.flows.model_copy(update={"heartbeat_frequency": None})
+    settings = context.settings.model_copy(update={"flows": flows})
+    with SettingsContext(profile=context.profile, settings=settings):
+        yield

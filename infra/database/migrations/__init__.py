@@ -1,0 +1,1 @@
+"""Alembic's folder; `infra.database.migrate` runs it."""

@@ -1,0 +1,8 @@
+"""Alembic's entry point: runs inside the transaction that `infra.database.migrate` opened."""
+
+from alembic import context
+
+from infra.database.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

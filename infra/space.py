@@ -1,0 +1,99 @@
+"""The space of one tenant: its folder on the lake, its database login, its registry names, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from infra.database.cluster import connected_cluster
+from infra.database.operator import Operator
+from infra.database.records import PostgresRecords
+from infra.definitions import load_tiers
+from infra.lake.files import LakeFiles
+from infra.lake.location import Location
+from infra.lake.predictions import LakePredictions
+from infra.lake.table import UseCaseTable
+from infra.registry.registry import MlflowRegistry
+from infra.settings import Settings
+from infra.validation import ExpectationsValidator
+from tasks.domain.run import Upload
+from tasks.domain.tenant import Tenant, TierPolicy
+from tasks.domain.use_case import UseCase
+
+
+@dataclass(frozen=True)
+class TenantSpace:
+    """Implements `tasks.ports.Space`. It pickles, and connects on first use: threads, processes and machines may share it.
+
+    It carries the tenant's own credentials only: its database login, its folder, its names in the registries.
+    """
+
+    tenant: Tenant
+    policy: TierPolicy
+    location: Location
+    records: PostgresRecords = field(repr=False)
+    registry: MlflowRegistry = field(repr=False)
+    scratch_folder: Path
+
+    @cached_property
+    def files(self) -> LakeFiles:
+        return LakeFiles(self.location)
+
+    def table(self, use_case: UseCase) -> UseCaseTable:
+        return UseCaseTable(self.location.child("tables", use_case.id), use_case, self.scratch_folder)
+
+    def predictions(self, use_case: UseCase) -> LakePredictions:
+        return LakePredictions(self.location.child("predictions", use_case.id), use_case)
+
+    def validator(self, use_case: UseCase, upload: Upload) -> ExpectationsValidator:
+        return ExpectationsValidator(use_case, upload, self.files)
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        self.scratch_folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{self.tenant.id}-{name}-", dir=self.scratch_folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_space(settings: Settings, tenant_id: str) -> TenantSpace:
+    """The space of an onboarded tenant. Raises `NotFound`, `DatabaseUnavailable`."""
+    cluster = connected_cluster(settings)
+    tenant = Operator(cluster).tenant(tenant_id)
+    options = settings.lake_options
+    lake = Location(
+        settings.lake_url,
+        key=_revealed(options.key),
+        secret=_revealed(options.secret),
+        token=_revealed(options.token),
+        endpoint=options.endpoint_url,
+        region=options.region,
+    )
+    return TenantSpace(
+        tenant=tenant,
+        policy=load_tiers()[tenant.tier],
+        location=lake.child("tenants", tenant.id),
+        records=PostgresRecords(cluster.tenant_url(tenant.id), tenant.id),
+        registry=MlflowRegistry(
+            tenant=tenant.id,
+            tier=tenant.tier.value,
+            training_uri=settings.training_registry_uri or cluster.training_registry_url,
+            production_uri=settings.production_registry_uri or cluster.production_registry_url,
+            training_artifacts_url=settings.training_artifacts_url,
+            production_artifacts_url=settings.production_artifacts_url,
+        ),
+        scratch_folder=settings.home / "scratch",
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None

@@ -1,0 +1,101 @@
+"""One uploaded file into one use case's table: read, validate, quarantine, stage, merge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from tasks.domain.errors import TooManyBadRows, UnreadableUpload
+from tasks.domain.names import Purpose
+from tasks.domain.outcome import RowReceipt
+from tasks.domain.run import Upload
+from tasks.domain.use_case import UseCase
+from tasks.ingestion.chunks import Chunk
+from tasks.ingestion.quarantine import DUPLICATE, QUARANTINED, REPEATED, UNKNOWN, Quarantine
+from tasks.ingestion.readers import read_chunks
+from tasks.ingestion.streams import UploadedFile
+from tasks.ports import UNPARSED, Files, Staging, Validator
+
+
+class Ingested(NamedTuple):
+    """What became of an upload.
+
+    `rules`: rows per broken rule (a row that breaks two counts under both); `quarantine` and `report`: paths under the
+    tenant's root, None where nothing was quarantined.
+    """
+
+    dataset_version: int
+    receipt: RowReceipt
+    rules: Mapping[str, int]
+    quarantine: str | None
+    report: str
+
+
+def ingest(
+    path: Path, use_case: UseCase, upload: Upload, validator: Validator, staging: Staging, files: Files
+) -> Ingested:
+    """Every row of the file ends in exactly one of accepted, quarantined, duplicate; accepted ones are merged in one commit.
+
+    Called again for the same upload, it finds that commit and returns the same receipt. Raises `UnreadableUpload`,
+    `ContractBroken`, and `TooManyBadRows` when more rows are bad than the contract tolerates, or no row has a target: then
+    nothing is merged, and quarantine and report are kept for inspection.
+    """
+    read = 0
+    labelled = False
+    with Quarantine(use_case.id, upload.upload_id) as quarantine:
+        for chunk in read_chunks(UploadedFile(path, upload.filename), use_case, upload.purpose):
+            read += len(chunk.lines) + len(chunk.broken)
+            labelled = labelled or _has_target(chunk.frame, use_case)
+            staging.append(_accepted(chunk, validator, quarantine))
+        if not read:
+            raise UnreadableUpload(
+                "the file has a header but no rows", where=upload.filename, expected="at least one row"
+            )
+        for frame in staging.duplicates():
+            quarantine.add_frame(frame, REPEATED, DUPLICATE)
+        for frame in staging.unmatched():
+            quarantine.add_frame(frame, UNKNOWN)
+        kept, report = quarantine.keep(files), validator.report()
+        if upload.purpose is not Purpose.SCORING and not labelled:
+            raise TooManyBadRows(
+                f"the target is empty in all {read:,} rows",
+                where=upload.filename,
+                expected=f"values in {', '.join(use_case.target_columns)}",
+                hint="check that the right file was uploaded for this purpose",
+            )
+        bad = quarantine.rows[QUARANTINED]
+        if bad / read > use_case.contract.max_bad_rows:
+            raise TooManyBadRows(
+                f"{bad:,} of {read:,} rows are bad",
+                where=upload.filename,
+                expected=f"at most {use_case.contract.max_bad_rows:.1%} (contract.max_bad_rows)",
+                found="; ".join(f"{rows:,} × {rule}" for rule, rows in quarantine.rules.most_common(5)),
+                hint=f"nothing was merged; the rows are in {kept}, the report is {report}",
+            )
+        merged = staging.merge()
+        receipt = RowReceipt(read=read, accepted=merged.accepted, quarantined=bad, duplicate=merged.duplicate)
+        return Ingested(merged.version, receipt, dict(quarantine.rules), kept, report)
+
+
+def _has_target(frame: pd.DataFrame, use_case: UseCase) -> bool:
+    present = [name for name in use_case.target_columns if name in frame.columns]
+    return bool(present) and bool(frame[present].notna().all(axis=1).any())
+
+
+def _accepted(chunk: Chunk, validator: Validator, quarantine: Quarantine) -> pd.DataFrame:
+    """The chunk's good rows with `_line`; bad ones and broken records go to quarantine."""
+    broken = chunk.broken
+    quarantine.add([b.line for b in broken], [[b.rule] for b in broken], [b.text for b in broken])
+    frame = chunk.frame.drop(columns=UNPARSED).assign(_line=chunk.lines)
+    if not len(frame):
+        return frame
+    found = validator.check(chunk.frame)
+    if not len(found):
+        return frame
+    by_row = found.groupby("row", sort=True)["rule"].agg(list)
+    bad = by_row.index.to_numpy(dtype="int64")
+    quarantine.add(chunk.lines[bad].tolist(), by_row.tolist(), chunk.raw(bad))
+    return frame.drop(index=bad)

@@ -1,0 +1,66 @@
+"""Uploaded files as typed chunks: CSV, JSON lines, Parquet. What a file is follows from its bytes, never from its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.domain.errors import ContractBroken, UnreadableUpload
+from tasks.domain.names import Purpose
+from tasks.domain.use_case import UseCase
+from tasks.ingestion.chunks import CHUNK_ROWS, Chunk, typed_frame
+from tasks.ingestion.columns import check_columns
+from tasks.ingestion.csv_files import read_csv
+from tasks.ingestion.json_lines import read_json_lines
+from tasks.ingestion.streams import PARQUET, UploadedFile, text_pieces
+
+
+def read_chunks(source: UploadedFile, use_case: UseCase, purpose: Purpose) -> Iterator[Chunk]:
+    """The file's rows in order. Memory is bounded by a block of text and a million rows.
+
+    Raises `UnreadableUpload` when the file cannot be parsed, `ContractBroken` when its columns are not those of the
+    contract.
+    """
+    with source.path.open("rb") as file:
+        magic = file.read(4)
+    if magic == PARQUET:
+        return read_parquet(source, use_case, purpose)
+    start = next(text_pieces(source, use_case.contract.encoding), b"")
+    start = start.lstrip()[:200]
+    if not start:
+        raise UnreadableUpload("the file is empty", where=source.name, expected="a header and rows")
+    if start.startswith(b"{"):
+        return read_json_lines(source, use_case, purpose)
+    if start.startswith(b"["):
+        raise UnreadableUpload(
+            "the file looks like one JSON array", where=source.name, expected="JSON lines: one object per line"
+        )
+    return read_csv(source, use_case, purpose)
+
+
+def read_parquet(source: UploadedFile, use_case: UseCase, purpose: Purpose) -> Iterator[Chunk]:
+    """Chunks of a Parquet file; rows count from 1."""
+    try:
+        with pq.ParquetFile(source.path) as file:
+            needed = check_columns(file.schema_arrow.names, use_case, purpose, source.name)
+            line = 1
+            for batch in file.iter_batches(batch_size=CHUNK_ROWS // 2, columns=list(needed)):
+                table = pa.Table.from_batches([batch])
+                frame = typed_frame({name: table[name] for name in needed}, use_case)
+                lines = np.arange(line, line + len(table), dtype=np.int64)
+                line += len(table)
+                yield Chunk(frame, lines, lambda at, table=table: table.take(pa.array(at)).to_pylist())
+    except ContractBroken:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UnreadableUpload(
+            "the Parquet file is truncated or damaged",
+            where=source.name,
+            found=str(error)[:200],
+            hint="upload it again",
+        ) from error

@@ -1,0 +1,166 @@
+"""The end of a training run: one bundle, one MLflow run, one receipt."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pandas as pd
+
+from tasks import bundle
+from tasks.domain.errors import TooManyFailures
+from tasks.domain.outcome import PartitionOutcome, PartitionReceipt
+from tasks.domain.run import Run
+from tasks.domain.use_case import UseCase
+from tasks.metrics import metric_value
+from tasks.ports import Space
+from tasks.training.lineage import (
+    bundle_run,
+    folder,
+    latest_comparable,
+    load_tenant_wide,
+    previous_run,
+    recipe,
+    upload_seq,
+)
+from tasks.training.plots import draw
+
+CAUSES = 10
+"""So many causes of failure are named in a receipt."""
+
+
+def partition_receipt(rows: pd.DataFrame) -> PartitionReceipt:
+    """`rows`: all `PARTITION_MODEL` rows of a run. Failures are grouped by cause, with an example each."""
+    counts = rows["outcome"].value_counts()
+    failed = rows[rows["outcome"] == PartitionOutcome.FAILED]
+    causes = {
+        str(reason): f"{len(group)} ×, e.g. {group['partition'].iloc[0]}"
+        for reason, group in sorted(failed.groupby("reason"), key=lambda item: -len(item[1]))[:CAUSES]
+    }
+    return PartitionReceipt(
+        partitions=len(rows),
+        **{outcome.value: int(counts.get(outcome.value, 0)) for outcome in PartitionOutcome},
+        causes=causes,
+    )
+
+
+def check_failures(space: Space, run: Run) -> None:
+    """Raises `TooManyFailures` once more partitions have failed than the use case tolerates."""
+    options = space.tenant.use_case(run.use_case).training
+    failed = space.records.failed_partitions(run)
+    partitions = sum(len(batch.partitions) for batch in space.records.batches(run)) if failed else 0
+    if failed > options.max_failed * partitions:
+        rows = space.records.partition_models(run)
+        receipt = partition_receipt(rows)
+        raise TooManyFailures(
+            f"{failed} of {partitions} partitions failed",
+            expected=f"at most {options.max_failed:.0%} (training.max_failed)",
+            found="; ".join(f"{cause} ({count})" for cause, count in receipt.causes.items()),
+            where=f"{space.tenant.id}.{run.use_case}, training run {run.run_id}",
+            hint="mend the cause and run again; finished batches are kept",
+        )
+
+
+def weighted_metrics(rows: pd.DataFrame, use_case: UseCase) -> dict[str, float]:
+    """Errors over all holdout rows of a run's models, each row weighing the same."""
+    judged = rows[rows["holdout_rows"].fillna(0) > 0]
+    total = int(judged["holdout_rows"].sum())
+    if total == 0:
+        return {}
+    metric = use_case.metric
+    return {
+        f"holdout_{metric}": metric_value(metric, float(judged["holdout_sum"].sum()), total),
+        f"holdout_naive_{metric}": metric_value(metric, float(judged["naive_sum"].sum()), total),
+        "holdout_rows": float(total),
+        **{f"chose_{name}": float(count) for name, count in judged["estimator"].value_counts().items()},
+    }
+
+
+def log_and_settle(space: Space, run: Run) -> None:
+    """Packs and logs the bundle of a run whose batches are all finished, then finishes the run.
+
+    A run in which no model changed keeps the bundle of the run before it.
+    """
+    use_case, records = space.tenant.use_case(run.use_case), space.records
+    rows = records.partition_models(run)
+    receipt = partition_receipt(rows)
+    previous = previous_run(space, run)
+    facts: dict[str, object] = {
+        **receipt.model_dump(),
+        **recipe(use_case),
+        **weighted_metrics(rows, use_case),
+        "bundle_run": run.run_id,
+        "upload_seq": upload_seq(space.table(use_case).partitions(run.dataset_version or 0)),
+    }
+    unchanged = previous is not None and not (rows["outcome"] == PartitionOutcome.TRAINED).any()
+    if previous is not None and unchanged and set(rows["partition"]) == set(records.partition_models(previous)["partition"]):
+        records.finish_run(run, {**facts, "bundle_run": bundle_run(previous)})
+        return
+    with space.scratch(f"bundle-{run.run_id}") as scratch:
+        path = _assemble(space, run, rows, use_case, previous, scratch)
+        _log(space, run, rows, use_case, facts, path, scratch)
+    records.finish_run(run, facts)
+    space.files.delete(f"{folder(use_case.id, run.run_id)}/models")
+
+
+def _assemble(
+    space: Space, run: Run, rows: pd.DataFrame, use_case: UseCase, previous: Run | None, scratch: Path
+) -> Path:
+    has_model = rows["outcome"].isin([PartitionOutcome.TRAINED, PartitionOutcome.REUSED])
+    reused = set(rows.loc[rows["outcome"] == PartitionOutcome.REUSED, "partition"])
+    everyone = scratch / "tenant-wide.parquet"
+    bundle.write_part(everyone, load_tenant_wide(space, use_case.id, run.run_id).bundle_rows()[:1])
+    with ExitStack() as stack:
+        stored = space.files.list(f"{folder(use_case.id, run.run_id)}/models")
+        parts = [stack.enter_context(space.files.local(path)) for path in stored]
+        earlier = None
+        if reused and previous is not None:
+            source = space.records.run(bundle_run(previous))
+            earlier = (space.registry.fetch_candidate(use_case.id, source, scratch / "earlier"), reused)
+        bundle.assemble(
+            scratch / "bundle",
+            [*parts, everyone],
+            use_case=use_case,
+            tenant=space.tenant.id,
+            unanswered=rows.loc[~has_model, "partition"],
+            earlier=earlier,
+        )
+    return scratch / "bundle"
+
+
+def _log(
+    space: Space,
+    run: Run,
+    rows: pd.DataFrame,
+    use_case: UseCase,
+    facts: dict[str, object],
+    path: Path,
+    scratch: Path,
+) -> None:
+    table = scratch / "partitions.parquet"
+    rows.to_parquet(table, index=False)
+    sample = space.table(use_case).sample(run.dataset_version or 0, 5)
+    space.registry.log_training(
+        use_case,
+        run,
+        path,
+        params={
+            **use_case.training.model_dump(mode="json"),
+            "estimators": ",".join(use_case.estimators),
+            "metric": use_case.metric.value,
+            "features": ",".join(use_case.features.all),
+        },
+        metrics={key: value for key, value in facts.items() if isinstance(value, int | float)},
+        tags={
+            "dataset_version": str(run.dataset_version),
+            "contract_hash": str(facts["contract_hash"]),
+            "training_version": str(facts["training_version"]),
+            "upload_seq": str(facts["upload_seq"]),
+            "estimators": ",".join(use_case.estimators),
+            "partition_by": ",".join(use_case.partition_by),
+            "partitions": str(facts["partitions"]),
+            "tier": space.tenant.tier.value,
+        },
+        example=sample,
+        artifacts={"partitions.parquet": table, **draw(rows, use_case, scratch)},
+    )

@@ -1,0 +1,67 @@
+"""Which earlier run a training run builds on, and where runs keep what later ones need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from tasks import bundle
+from tasks.domain.names import Stage
+from tasks.domain.run import Batch, Run, RunStatus
+from tasks.domain.use_case import UseCase
+from tasks.ports import Space
+from tasks.training.tenant_wide import TenantWideModel
+
+
+def folder(use_case: str, run_id: int) -> str:
+    """Where a training run keeps its parts until they are a bundle, under the tenant's root."""
+    return f"runs/{use_case}/training/{run_id}"
+
+
+def tenant_wide_path(use_case: str, run_id: int) -> str:
+    """The file of a run's tenant-wide model; it stays, so that later runs can take it over."""
+    return f"{folder(use_case, run_id)}/tenant-wide.parquet"
+
+
+def upload_seq(partitions: pd.DataFrame) -> int:
+    """Highest upload that a dataset version holds; `partitions` as `Table.partitions` gives them."""
+    return 0 if partitions.empty else int(partitions[["last_upload", "last_labelled"]].to_numpy().max())
+
+
+def recipe(use_case: UseCase) -> dict[str, object]:
+    """What besides the rows decides a model; runs with one recipe may share models."""
+    return {"contract_hash": use_case.contract_hash(), "training_version": use_case.training.version}
+
+
+def latest_comparable(runs: Iterable[Run], use_case: UseCase, before: int | None = None) -> Run | None:
+    """The newest finished training run with the same recipe; `runs` come newest first."""
+    wanted = recipe(use_case)
+    for run in runs:
+        if run.status is RunStatus.FINISHED and (before is None or run.run_id < before):
+            if all(run.receipt.get(key) == value for key, value in wanted.items()):
+                return run
+    return None
+
+
+def previous_run(space: Space, run: Run) -> Run | None:
+    """The run that this one may take models over from."""
+    use_case = space.tenant.use_case(run.use_case)
+    return latest_comparable(space.records.runs(run.use_case, Stage.TRAINING), use_case, before=run.run_id)
+
+
+def previous_rows(space: Space, run: Run, batch: Batch) -> pd.DataFrame | None:
+    """`PARTITION_MODEL` rows of the previous run for the partitions of a batch; None without one."""
+    previous = previous_run(space, run)
+    return None if previous is None else space.records.partition_models(previous, batch.partitions)
+
+
+def bundle_run(run: Run) -> int:
+    """The run whose bundle holds a finished run's models: itself, or an earlier one when nothing had changed."""
+    return int(str(run.receipt["bundle_run"]))
+
+
+def load_tenant_wide(space: Space, use_case: str, run_id: int) -> TenantWideModel:
+    """The tenant-wide model that a run fitted or took over. Raises `NotFound`."""
+    with space.files.local(tenant_wide_path(use_case, run_id)) as path:
+        return TenantWideModel.from_bundle_rows(bundle.read_part(path))

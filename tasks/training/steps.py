@@ -1,0 +1,123 @@
+"""Training's Prefect tasks: load, fit, save."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import bundle
+from tasks.batches import plan_batches
+from tasks.domain.errors import NotFound
+from tasks.domain.names import Stage
+from tasks.domain.run import Batch, Run, RunStatus
+from tasks.ports import Space
+from tasks.training import batch as pure
+from tasks.training import tenant_wide
+from tasks.training.finish import check_failures, log_and_settle
+from tasks.training.lineage import (
+    bundle_run,
+    folder,
+    latest_comparable,
+    load_tenant_wide,
+    previous_rows,
+    previous_run,
+    tenant_wide_path,
+)
+from tasks.training.plan import Selection, plan_run, training_key
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def plan_training(
+    space: Space, use_case_id: str, dataset_version: int | None, selection: Selection
+) -> tuple[Run, list[Batch]]:
+    """Finds the partitions of a dataset version and splits what is to train into batches.
+
+    A run of the same inputs that was cut off is resumed: its plan stands, and its pending batches come back.
+    """
+    use_case, records = space.tenant.use_case(use_case_id), space.records
+    table = space.table(use_case)
+    version = dataset_version if dataset_version is not None else table.version()
+    if version is None:
+        raise NotFound(
+            f"use case {use_case_id!r} of {space.tenant.id!r} has no data yet",
+            hint=f"orchard upload {space.tenant.id} {use_case_id} history FILE",
+        )
+    runs = records.runs(use_case_id, Stage.TRAINING)
+    key = training_key(use_case, version, selection, runs)
+    run = records.open_run(Stage.TRAINING, use_case_id, key, dataset_version=version)
+    if run.status is RunStatus.FINISHED:
+        return run, []
+    if not records.planned(run):
+        previous = latest_comparable(runs, use_case, before=run.run_id)
+        plan = plan_run(
+            table.partitions(version),
+            records.partition_models(previous) if previous else None,
+            int(str(previous.receipt["upload_seq"])) if previous else 0,
+            selection,
+        )
+        records.plan(run, plan_batches(run.run_id, plan.train, space.policy.max_batches), plan.settled)
+    return run, records.batches(run, pending=True)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def fit_tenant_wide(space: Space, run: Run) -> None:
+    """Fits the tenant-wide model on a sample, or takes over the last one while the use case has not grown enough."""
+    target = tenant_wide_path(run.use_case, run.run_id)
+    if space.files.exists(target):
+        return
+    use_case = space.tenant.use_case(run.use_case)
+    options, table = use_case.training.tenant_wide, space.table(use_case)
+    assert run.dataset_version is not None
+    partitions = table.partitions(run.dataset_version)
+    labelled = int(partitions["labelled"].sum())
+    previous = previous_run(space, run)
+    if previous is not None:
+        path = tenant_wide_path(run.use_case, bundle_run(previous))
+        model = load_tenant_wide(space, run.use_case, bundle_run(previous))
+        if not model.is_due(labelled, options.refresh_growth):
+            space.files.write(target, space.files.read(path))
+            return
+    samples = [
+        tenant_wide.sample_bucket(table.read(run.dataset_version, bucket, labelled=True), use_case, quota)
+        for bucket, quota in tenant_wide.quotas(partitions, options.max_rows).items()
+    ]
+    model = tenant_wide.fit_tenant_wide(
+        samples, use_case, labelled_rows_now=labelled, run_id=run.run_id, clock=monotonic
+    )
+    with space.scratch("tenant-wide") as scratch:
+        bundle.write_part(scratch / "part.parquet", model.bundle_rows())
+        space.files.put(target, scratch / "part.parquet")
+
+
+# One batch is the unit of resumption: its part file is replaced whole, and its rows are stored in one transaction with the
+# mark that it is finished.
+@task(task_run_name="train batch {batch.number}", cache_policy=NO_CACHE, persist_result=False)
+def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
+    """Trains the partitions of one batch. Raises `TooManyFailures` once the run has more than the use case tolerates."""
+    check_failures(space, run)
+    use_case = space.tenant.use_case(run.use_case)
+    space.records.start_batch(batch)
+    assert run.dataset_version is not None
+    frame = space.table(use_case).read(run.dataset_version, batch.bucket, batch.partitions, labelled=True)
+    everyone = load_tenant_wide(space, use_case.id, run.run_id)
+    result = pure.train_batch(
+        frame, batch, use_case, everyone, previous_rows(space, run, batch) if reuse else None
+    )
+    if result.models:
+        with space.scratch(f"batch-{batch.number}") as scratch:
+            bundle.write_part(scratch / "part.parquet", result.models)
+            space.files.put(
+                f"{folder(use_case.id, run.run_id)}/models/part-{batch.number:04}.parquet", scratch / "part.parquet"
+            )
+    space.records.finish_training_batch(batch, result.rows)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def finish_training(space: Space, run: Run) -> int:
+    """Packs the bundle, logs and registers it, and closes the receipt. Returns the id of the run."""
+    if run.status is not RunStatus.FINISHED:
+        check_failures(space, run)
+        log_and_settle(space, run)
+    return run.run_id
