@@ -13,17 +13,36 @@ from dataclasses import dataclass
 from infra import postgres, servers
 from infra.database.cluster import Cluster, started_cluster
 from infra.settings import Settings
+from infra.space import TenantSpace, open_space
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What is running: the settings, the database cluster, and Prefect's API where a command asked for it."""
+    """What is running."""
 
     settings: Settings
     cluster: Cluster
-    prefect_api_url: str | None
+
+    def open_space(self, tenant: str) -> TenantSpace:
+        """The space of an onboarded tenant. Raises `NotFound`."""
+        return open_space(self.settings, tenant)
+
+    def registry_uris(self) -> tuple[str, str]:
+        """Addresses of the training and the production registry; they hold passwords."""
+        return (
+            self.settings.training_registry_uri or self.cluster.training_registry_url,
+            self.settings.production_registry_uri or self.cluster.production_registry_url,
+        )
+
+    def start_mlflow(self) -> None:
+        """MLflow's servers with their UIs, one per registry, until `stop_platform`."""
+        settings = self.settings
+        roots = (settings.training_artifacts_url, settings.production_artifacts_url)
+        for name, uri, root in zip(("mlflow-training", "mlflow-production"), self.registry_uris(), roots, strict=True):
+            if servers.running(settings.home, name) is None:
+                servers.start_mlflow(settings.home, settings.mlflow_port, name, uri, root)
 
 
 @contextmanager
@@ -37,11 +56,13 @@ def running_platform(
             if not keep:
                 started.callback(postgres.stop, settings.home)
         cluster = started_cluster(settings)
-        yield Platform(settings, cluster, _prefect(settings, cluster, started, keep, report) if prefect else None)
+        if prefect:
+            _prefect(settings, cluster, started, keep, report)
+        yield Platform(settings, cluster)
 
 
-def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: bool, report: Report) -> str:
-    """Address of Prefect's API, also told to the Prefect client of this process and of its children."""
+def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: bool, report: Report) -> None:
+    """Sees that Prefect's API answers, and tells its address to the client of this process and of its children."""
     url = settings.prefect_api_url
     if url is None:
         server = servers.running(settings.home, "prefect")
@@ -58,7 +79,6 @@ def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: boo
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         DO_NOT_TRACK="1",
     )
-    return url
 
 
 def stop_platform(settings: Settings) -> list[str]:

@@ -9,27 +9,27 @@ from typing import TypeVar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deployments.cli.output import errors
-from deployments.platform import Platform
 from infra.space import TenantSpace
-from infra.space import open_space as open_tenant_space
 from tasks.domain.names import Stage
 from tasks.domain.run import RunStatus, Upload, UploadStatus
 
 Result = TypeVar("Result")
 
 
-def open_space(platform: Platform, tenant: str) -> TenantSpace:
-    """The space of an onboarded tenant. Raises `NotFound`."""
-    return open_tenant_space(platform.settings, tenant)
-
-
 def run_pipeline(space: TenantSpace, upload_id: str) -> Upload:
     """Takes one upload through the pipeline; returns it as it is afterwards."""
-    from flows.pipeline import pipeline
-
     use_case = space.records.upload(upload_id).use_case
-    in_process(space, use_case, lambda: pipeline(space.tenant.id, upload_id))
+    with_progress(space, use_case, lambda: pipeline_here(space, upload_id))
     return space.records.upload(upload_id)
+
+
+def pipeline_here(space: TenantSpace, upload_id: str) -> None:
+    """The pipeline of one upload in this thread, without a progress bar."""
+    from flows.pipeline import pipeline
+    from flows.runner import without_heartbeats
+
+    with without_heartbeats():
+        pipeline(space.tenant.id, upload_id)
 
 
 def run_waiting(space: TenantSpace, use_cases: Sequence[str]) -> list[Upload]:
@@ -52,6 +52,7 @@ def run_stages(
 ) -> dict[str, object]:
     """Runs stages by hand: training with promotion and then scoring, or only one of them."""
     from flows.promotion import promote
+    from flows.runner import without_heartbeats
     from flows.scoring import score
     from flows.training import train
 
@@ -76,21 +77,19 @@ def run_stages(
             done["scoring"] = score(space.tenant.id, use_case)
         return done
 
-    return in_process(space, use_case, work)
-
-
-def in_process(space: TenantSpace, use_case: str, work: Callable[[], Result]) -> Result:
-    """Runs a flow here, and shows how many batches of its current stage are finished. Ctrl-C stops the waiting at once;
-    what was finished stays finished."""
-    from flows.runner import without_heartbeats
-
-    def quietly() -> Result:
+    def quietly() -> dict[str, object]:
         with without_heartbeats():
             return work()
 
+    return with_progress(space, use_case, quietly)
+
+
+def with_progress(space: TenantSpace, use_case: str, work: Callable[[], Result]) -> Result:
+    """Does the work in a thread, and shows how many batches of its current stage are finished. Ctrl-C stops the waiting at once;
+    what was finished stays finished."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ThreadPoolExecutor(1) as pool, Progress(*columns, console=errors, transient=True) as progress:
-        future = pool.submit(quietly)
+        future = pool.submit(work)
         bar = progress.add_task(f"{space.tenant.id} {use_case}", total=None)
         while not future.done():
             runs = [run for run in space.records.runs(use_case) if run.status is RunStatus.RUNNING]

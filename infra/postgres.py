@@ -180,7 +180,17 @@ def _run(home: Path, port: int | None) -> Address:
     while True:
         _forget_dead_server(data, socket_folder)
         try:
-            _command("pg_ctl", "-D", str(data), "-l", str(data / "server.log"), "-w", "-t", str(START_TIMEOUT_S), "start")
+            _command(
+                "pg_ctl",
+                "-D",
+                str(data),
+                "-l",
+                str(data / "server.log"),
+                "-w",
+                "-t",
+                str(START_TIMEOUT_S),
+                "start",
+            )
         except DatabaseUnavailable as error:
             # After a kill -9 of the server its last processes need a moment to notice and to let go.
             if time.monotonic() > deadline or "still in use" not in _log_tail(data):

@@ -57,7 +57,9 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    home: Path = Field(default=Path(".orchard"), description="folder of everything that is written at run time")
+    home: Path = Field(
+        default=Path(".orchard"), description="folder of everything that is written at run time"
+    )
     database_url: str | None = Field(
         default=None,
         repr=False,
@@ -84,7 +86,8 @@ class Settings(BaseSettings):
         default=None, ge=1, le=65535, description="TCP port of the embedded server; None: Unix socket only"
     )
     secret_key: SecretStr = Field(
-        default=SecretStr(""), description="all database passwords derive from it; empty: kept in home/secret.key"
+        default=SecretStr(""),
+        description="all database passwords derive from it; empty: kept in home/secret.key",
     )
 
     @field_validator("home")
@@ -140,9 +143,13 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         # Inputs stay out of the message: a rejected URL may hold a password.
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InvalidDefinition("the settings do not fit", found=problems, where=path or "ORCHARD_*") from None
+        raise InvalidDefinition(
+            "the settings do not fit", found=problems, where=path or "ORCHARD_*"
+        ) from None
     except ValueError as error:
-        raise InvalidDefinition("the settings cannot be read", found=str(error), where=path or "ORCHARD_*") from None
+        raise InvalidDefinition(
+            "the settings cannot be read", found=str(error), where=path or "ORCHARD_*"
+        ) from None
     if not settings.secret_key.get_secret_value():
         settings = settings.model_copy(update={"secret_key": SecretStr(_stored_key(settings.home))})
     return settings

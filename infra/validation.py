@@ -94,7 +94,7 @@ def _shown(bound: float | None, without: str) -> str:
     return without if bound is None else f"{bound:g}"
 
 
-class ContractValidator:
+class ExpectationsValidator:
     """Implements `tasks.ports.Validator` for one upload. Made and used in one process; it does not pickle."""
 
     def __init__(self, use_case: UseCase, upload: Upload, files: Files) -> None:

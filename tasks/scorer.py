@@ -128,6 +128,16 @@ def row_keys(
     return pd.Series(joined.to_pandas().astype("str").array, index=frame.index, name="row_key")
 
 
+def class_positions(column: pd.Series, classes: Sequence[str]) -> Floats:
+    """Per row the position of its class, NaN where it is none of them; 1, 1.0 and "1" are one class."""
+    position = {name: number for number, name in enumerate(classes)}
+    for name, number in list(position.items()):
+        position.setdefault(name.removesuffix(".0"), number)
+    codes, texts = factorize_text(column)
+    table = np.array([*(position.get(text, np.nan) for text in texts), np.nan], dtype=np.float64)
+    return table[codes]
+
+
 # Derived columns
 # ---------------
 

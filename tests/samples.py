@@ -38,6 +38,4 @@ def sales_use_case(**changes: Any) -> UseCase:
 
 def sample_tenant(tenant_id: str = "acme", *use_cases: UseCase, tier: Tier = Tier.STANDARD) -> Tenant:
     """A tenant with the given use cases, by default the small regression."""
-    return Tenant(
-        id=tenant_id, name=tenant_id.title(), tier=tier, use_cases=use_cases or (sales_use_case(),)
-    )
+    return Tenant(id=tenant_id, name=tenant_id.title(), tier=tier, use_cases=use_cases or (sales_use_case(),))

@@ -8,7 +8,6 @@ import typer
 
 from deployments.cli.output import Json, Limit, show
 from deployments.platform import running_platform
-from deployments.runs import open_space
 from infra.settings import load_settings
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
@@ -32,7 +31,7 @@ def models(
 ) -> None:
     """Every partition of the latest training run: outcome, choice, errors."""
     with running_platform(load_settings()) as platform:
-        space = open_space(platform, tenant)
+        space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
         finished = [
             run for run in space.records.runs(use_case, Stage.TRAINING) if run.status is RunStatus.FINISHED
@@ -59,7 +58,7 @@ def results(
 ) -> None:
     """The current predictions, or how good they turned out to be."""
     with running_platform(load_settings()) as platform:
-        space = open_space(platform, tenant)
+        space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
         rows = space.records.health(use_case) if health else space.records.predictions(use_case, limit)
     show(
@@ -77,7 +76,7 @@ def receipts(
 ) -> None:
     """The account of uploads and runs: every row and every partition in exactly one state."""
     with running_platform(load_settings()) as platform:
-        space = open_space(platform, tenant)
+        space = platform.open_space(tenant)
         if use_case:
             space.tenant.use_case(use_case)
         uploads = space.records.uploads(use_case or None)[-limit:]
@@ -120,7 +119,7 @@ def quarantine(
     from flows.operations import quarantined
 
     with running_platform(load_settings()) as platform:
-        space = open_space(platform, tenant)
+        space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
         uploads = [each for each in space.records.uploads(use_case) if each.rows_quarantined or each.rows_duplicate]
         chosen = upload or (uploads[-1].upload_id if uploads else "")

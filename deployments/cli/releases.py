@@ -8,7 +8,6 @@ import typer
 
 from deployments.cli.output import Json, console, show
 from deployments.platform import running_platform
-from deployments.runs import open_space
 from infra.settings import load_settings
 
 app = typer.Typer(help="List, approve and roll back releases.", no_args_is_help=True)
@@ -18,7 +17,7 @@ app = typer.Typer(help="List, approve and roll back releases.", no_args_is_help=
 def list_releases(tenant: str, use_case: str, as_json: Json = False) -> None:
     """All releases of a use case, the newest first."""
     with running_platform(load_settings()) as platform:
-        space = open_space(platform, tenant)
+        space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
         releases = space.records.releases(use_case)
     fields = ("version", "status", "partitions", "promoted", "held", "dataset_version", "training_run", "created_at")
@@ -31,7 +30,7 @@ def approve(tenant: str, use_case: str) -> None:
     from flows import operations
 
     with running_platform(load_settings()) as platform:
-        version = operations.approve(open_space(platform, tenant), use_case)
+        version = operations.approve(platform.open_space(tenant), use_case)
     console.print(f"release {version} of {tenant}.{use_case} serves now")
 
 
@@ -45,5 +44,5 @@ def rollback(
     from flows import operations
 
     with running_platform(load_settings()) as platform:
-        version = operations.roll_back(open_space(platform, tenant), use_case, to)
+        version = operations.roll_back(platform.open_space(tenant), use_case, to)
     console.print(f"release {version} of {tenant}.{use_case} serves again")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deployments.cli.output import Json, console, show
-from deployments.onboarding import changes_of, onboard
+from deployments.onboarding import onboard
 from deployments.platform import running_platform
 from infra.definitions import load_tenant
 from infra.settings import load_settings
@@ -23,15 +23,19 @@ def add(
 ) -> None:
     """Onboard tenants, or apply changed files. Onboarding twice changes nothing."""
     tenants = [load_tenant(file) for file in files]
+    from infra.database.operator import Operator
+
     with running_platform(load_settings()) as platform:
+        operator = Operator(platform.cluster)
+        known = {tenant.id for tenant in operator.tenants()}
         for tenant in tenants:
-            changes = changes_of(platform, tenant)
+            changes = operator.changes(tenant) if tenant.id in known else []
             for change in changes:
                 console.print(f"  {change}", highlight=False, markup=False)
             if changes and not yes and not typer.confirm(f"apply these changes to {tenant.id}?"):
                 raise typer.Exit(1)
-            created = onboard(platform, tenant)
-            done = "onboarded" if created else "changed" if changes else "unchanged"
+            changed = onboard(platform, tenant)
+            done = "onboarded" if tenant.id not in known else "changed" if changed else "unchanged"
             console.print(f"{tenant.id} ({tenant.tier}): {done}", highlight=False)
 
 

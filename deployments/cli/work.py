@@ -45,12 +45,12 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Hand in a file and take it through the pipeline. The same content twice is one upload."""
-    from deployments.runs import open_space, run_pipeline
+    from deployments.runs import run_pipeline
     from flows.operations import admit
 
     settings = load_settings()
     with running_platform(settings, prefect=not no_run, report=_report) as platform:
-        space = open_space(platform, tenant)
+        space = platform.open_space(tenant)
         admitted, new = admit(space, use_case, purpose, file)
         if not new and admitted.status in (UploadStatus.DONE, UploadStatus.REJECTED):
             console.print(f"this content was uploaded before: {admitted.upload_id} is {admitted.status}")
@@ -77,11 +77,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Take up uploads that wait; without any, train what changed, promote, and score the open rows."""
-    from deployments.runs import open_space, run_stages, run_waiting
+    from deployments.runs import run_stages, run_waiting
 
     settings = load_settings()
     with running_platform(settings, prefect=True, report=_report) as platform:
-        space = open_space(platform, tenant)
+        space = platform.open_space(tenant)
         names = [use_case] if use_case else [each.id for each in space.tenant.use_cases]
         for name in names:
             space.tenant.use_case(name)

@@ -73,7 +73,9 @@ def connected_cluster(settings: Settings) -> Cluster:
     address = postgres.address(settings.home)
     if address is None:
         raise DatabaseUnavailable(
-            "the embedded PostgreSQL does not run", where=str(settings.home), hint="start it with `orchard up`"
+            "the embedded PostgreSQL does not run",
+            where=str(settings.home),
+            hint="start it with `orchard up`",
         )
     return Cluster(address.url(OPERATOR, settings.service_password(OPERATOR), OPERATOR), settings.secret_key)
 
@@ -113,7 +115,9 @@ def _provide(admin_url: str, cluster: Cluster, names: tuple[str, ...]) -> None:
             for name in names:
                 if name not in databases:
                     set_login(connection, name, derived_password(cluster.secret_key, f"service:{name}"))
-                    connection.execute(text(f'GRANT "{name}" TO CURRENT_USER'))  # only a member may hand over to it
+                    connection.execute(
+                        text(f'GRANT "{name}" TO CURRENT_USER')
+                    )  # only a member may hand over to it
                     connection.execute(text(f'CREATE DATABASE "{name}" OWNER "{name}"'))
                 if name == OPERATOR:
                     connection.execute(text(f'ALTER ROLE "{name}" CREATEROLE'))

@@ -30,7 +30,7 @@ def read_frame(
     """
     result = connection.execute(query, parameters or {})
     cursor = result.cursor
-    kinds = [column.type_code for column in cursor.description] if cursor is not None else []
+    kinds = [column[1] for column in cursor.description] if cursor is not None else []
     columns = list(result.keys())
     rows = result.all()
     frame = pd.DataFrame([tuple(row) for row in rows], columns=columns, dtype=object)
@@ -40,7 +40,8 @@ def read_frame(
 
 
 _KNOWN = frozenset(
-    psycopg.adapters.types[name].oid for name in ("text", "name", "int4", "int8", "float8", "bool", "timestamptz")
+    psycopg.adapters.types[name].oid
+    for name in ("text", "name", "int4", "int8", "float8", "bool", "timestamptz")
 )
 
 

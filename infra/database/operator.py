@@ -16,7 +16,7 @@ from infra.database.cluster import Cluster, set_login, tenant_login
 from infra.database.connect import driver, transact
 from infra.database.frames import read_frame
 from infra.database.records import PostgresRecords
-from infra.database.tables import TenantRow, UseCaseRow, table
+from infra.database.tables import TenantRow, UseCaseRow, predictions_of, table
 from infra.settings import derived_password
 from tasks.domain.errors import NotFound
 from tasks.domain.tenant import Tenant
@@ -48,10 +48,16 @@ class Operator:
             return []
         values = {"name": tenant.name, "tier": tenant.tier.value}
         row = insert(TENANTS).values(tenant=tenant.id, **values)
-        connection.execute(row.on_conflict_do_update(set_=values | {"updated_at": func.now()}, index_elements=["tenant"]))
+        connection.execute(
+            row.on_conflict_do_update(set_=values | {"updated_at": func.now()}, index_elements=["tenant"])
+        )
         connection.execute(update(USE_CASES).where(USE_CASES.c.tenant == tenant.id).values(active=False))
         for position, use_case in enumerate(tenant.use_cases):
-            spec = {"position": position, "active": True, "spec": use_case.model_dump(mode="json", by_alias=True)}
+            spec = {
+                "position": position,
+                "active": True,
+                "spec": use_case.model_dump(mode="json", by_alias=True),
+            }
             wanted = insert(USE_CASES).values(tenant=tenant.id, use_case=use_case.id, **spec)
             connection.execute(wanted.on_conflict_do_update(set_=spec, index_elements=["tenant", "use_case"]))
         return changed
@@ -68,7 +74,10 @@ class Operator:
         if found is None:
             known = ", ".join(tenant.id for tenant in self.tenants())
             raise NotFound(
-                f"there is no tenant {tenant_id!r}", expected=known, found=tenant_id, hint="orchard tenants list"
+                f"there is no tenant {tenant_id!r}",
+                expected=known,
+                found=tenant_id,
+                hint="orchard tenants list",
             )
         return found
 
@@ -146,11 +155,13 @@ def _load(connection: Connection, tenant_id: str) -> Tenant | None:
         return None
     mine = (USE_CASES.c.tenant == tenant_id) & USE_CASES.c.active
     specs = connection.scalars(select(USE_CASES.c.spec).where(mine).order_by(USE_CASES.c.position)).all()
-    return Tenant.model_validate({"id": tenant_id, "name": row["name"], "tier": row["tier"], "use_cases": specs})
+    return Tenant.model_validate(
+        {"id": tenant_id, "name": row["name"], "tier": row["tier"], "use_cases": specs}
+    )
 
 
 def _create_login(connection: Connection, tenant_id: str, secret_key: SecretStr) -> None:
-    login, partition = tenant_login(tenant_id), f"predictions_{tenant_id}"
+    login, partition = tenant_login(tenant_id), predictions_of(tenant_id)
     set_login(connection, login, derived_password(secret_key, f"database:{tenant_id}"))
     names = {
         "login": sql.Identifier(login),

@@ -46,7 +46,7 @@ def _time(default: bool = False) -> Any:
 
 
 def _belongs_to(table: str, *columns: str) -> ForeignKeyConstraint:
-    theirs = [f"{table}.{column}" for column in columns]
+    theirs = [f"{table}.{'number' if column == 'batch' else column}" for column in columns]
     return ForeignKeyConstraint(columns, theirs, ondelete="CASCADE")
 
 
@@ -125,7 +125,9 @@ class RunRow(SQLModel, table=True):
     status: str = _text()
     upload_id: str | None = _text()
     dataset_version: int | None = Field(sa_type=BigInteger)
+    release_version: int | None = Field(sa_type=BigInteger)
     attempts: int = Field(sa_column_kwargs={"server_default": text("1")})
+    planned_at: datetime | None = _time()
     started_at: datetime = _time(default=True)
     finished_at: datetime | None = _time()
     receipt: dict[str, Any] = Field(sa_type=JSONB, sa_column_kwargs={"server_default": text("'{}'")})
@@ -170,6 +172,9 @@ class PartitionModelRow(SQLModel, table=True):
     holdout_rows: int | None = Field(sa_type=BigInteger)
     holdout_sum: float | None = Field(sa_type=Double)
     naive_sum: float | None = Field(sa_type=Double)
+    new_rows: int | None = Field(sa_type=BigInteger)
+    new_metric: float | None = Field(sa_type=Double)
+    new_champion_metric: float | None = Field(sa_type=Double)
     seconds: float | None = Field(sa_type=Double)
     reason: str | None = _text()
     source_run: int | None = Field(sa_type=BigInteger)
@@ -190,6 +195,21 @@ class ScoringRunRow(SQLModel, table=True):
     superseded: bool = Field(sa_column_kwargs={"server_default": text("false")})
 
 
+class ScoredPartitionRow(SQLModel, table=True):
+    """One row per (partition, answer, fallback) of a finished scoring batch: receipts need not count predictions."""
+
+    __tablename__ = "scored_partitions"
+    __table_args__ = (_belongs_to("batches", "tenant", "run_id", "batch"),)
+
+    tenant: str = _key()
+    run_id: int = _key(BigInteger)
+    partition: str = _key()
+    answer: str = _key()
+    fallback: bool = _key(Boolean)
+    batch: int = _key(Integer)
+    rows: int = Field(sa_type=BigInteger)
+
+
 class PredictionRow(SQLModel, table=True):
     """One row per scored row and run: the columns of `PREDICTION`.
 
@@ -203,7 +223,7 @@ class PredictionRow(SQLModel, table=True):
         {"postgresql_partition_by": "LIST (tenant)"},
     )
     # The mapper needs a key, which the table itself has not.
-    __mapper_args__ = {"primary_key": ["tenant", "run_id", "partition", "row_key"]}  # noqa: RUF012
+    __mapper_args__ = {"primary_key": ["tenant", "run_id", "partition", "row_key"]}
 
     tenant: str = Field(sa_type=Text)
     run_id: int = Field(sa_type=BigInteger)
@@ -287,3 +307,8 @@ metadata = SQLModel.metadata
 def table(row: type[SQLModel]) -> Table:
     """The table behind a class."""
     return cast(Table, vars(row)["__table__"])
+
+
+def predictions_of(tenant: str) -> str:
+    """Name of a tenant's own partition of the predictions."""
+    return f"predictions_{tenant}"

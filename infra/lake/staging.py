@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 FRAME_ROWS = 100_000
 
+EMPTY_BUCKETS = 16
+"""Buckets of a table whose first upload brings no row to judge by."""
+
 
 @dataclass
 class Scope:
@@ -108,7 +111,10 @@ class UploadStaging:
     @cached_property
     def _buckets(self) -> int:
         """The table's number of buckets; a new table's follows from the rows of its first upload."""
-        return self._base.buckets if self._base else buckets_for(sum(self._spool.rows.values()))
+        if self._base:
+            return self._base.buckets
+        rows = sum(self._spool.rows.values()) if self._keyed else 0
+        return buckets_for(rows) if rows else EMPTY_BUCKETS
 
     @cached_property
     def _scopes(self) -> list[Scope]:

@@ -23,9 +23,18 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from infra.registry import model
-from infra.registry.store import add_artifact, answering, building, client, download, local_path, opened
+from infra.registry.store import (
+    add_artifact,
+    answering,
+    building,
+    client,
+    download,
+    local_path,
+    log_values,
+    opened,
+)
 from tasks.bundle import digest_of, verify
-from tasks.domain.errors import GateFailed, NotFound
+from tasks.domain.errors import GateFailed, InvalidDefinition, NotFound
 from tasks.domain.names import TenantId, UseCaseId, registered_model_name
 from tasks.domain.run import Run
 from tasks.domain.use_case import UseCase
@@ -85,7 +94,7 @@ class MlflowRegistry:
                 run_name=f"training-{run.run_id}",
                 tags={**tags, "orchard.run_id": str(run.run_id), "orchard.key": run.key},
             )
-            _log_values(mlflow, logged.info.run_id, params, metrics, started_ms)
+            log_values(mlflow, logged.info.run_id, params, metrics, started_ms)
             with building(logged.info.artifact_uri) as folder:
                 model.save(folder / _MODEL, bundle, use_case, example)
                 for path, source in artifacts.items():
@@ -127,6 +136,13 @@ class MlflowRegistry:
         if not _KEY.fullmatch(key):
             raise ValueError(
                 f"a release's key becomes a folder name; expected letters, digits, - and _: {key!r}"
+            )
+        if self.production_uri.startswith("http") and local_path(self.production_artifacts_url) is not None:
+            raise InvalidDefinition(
+                "MLflow's server refuses releases whose files are on a local disk",
+                expected="an s3:// root for releases, or a database URL for the production registry",
+                found=self.production_artifacts_url,
+                hint="set ORCHARD_PRODUCTION_ARTIFACTS_URL or ORCHARD_PRODUCTION_REGISTRY_URI",
             )
         name = self._name(use_case.id)
         mlflow = client(self.production_uri)
@@ -273,19 +289,6 @@ def _set_aside(mlflow: Any, experiment: str, key: str) -> None:
         mlflow.delete_run(run.info.run_id)
         if (path := local_path(run.info.artifact_uri)) is not None:
             shutil.rmtree(path.parent, ignore_errors=True)
-
-
-def _log_values(
-    mlflow: Any, run_id: str, params: Mapping[str, object], metrics: Mapping[str, float], timestamp_ms: int
-) -> None:
-    """Parameters and metrics in one call."""
-    from mlflow.entities import Metric, Param
-
-    mlflow.log_batch(
-        run_id,
-        metrics=[Metric(name, float(value), timestamp_ms, 0) for name, value in metrics.items()],
-        params=[Param(name, str(value)) for name, value in params.items()],
-    )
 
 
 def _failed(released: Any, expected: str, found: str) -> GateFailed:

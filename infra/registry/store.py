@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -153,3 +153,16 @@ def add_artifact(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     else:
         link_or_copy(source, target)
+
+
+def log_values(
+    mlflow: Any, run_id: str, params: Mapping[str, object], metrics: Mapping[str, float], timestamp_ms: int
+) -> None:
+    """Parameters and metrics in one call."""
+    from mlflow.entities import Metric, Param
+
+    mlflow.log_batch(
+        run_id,
+        metrics=[Metric(name, float(value), timestamp_ms, 0) for name, value in metrics.items()],
+        params=[Param(name, str(value)) for name, value in params.items()],
+    )

@@ -25,6 +25,7 @@ def assemble(
     tenant: str,
     unanswered: Iterable[str] = (),
     earlier: tuple[Path, Iterable[str]] | None = None,
+    threads: int = 1,
 ) -> str:
     """Makes a training run's bundle in `folder` and returns its digest; whatever was in the folder is
     replaced.
@@ -39,7 +40,7 @@ def assemble(
         place_part(part, folder)
     if earlier is not None:
         source, reused = earlier
-        gather(source, folder, set(reused))
+        gather(source, folder, set(reused), threads)
     places = list(scan(folder))
     tenant_wide = next((row for row in places if row.partition == TENANT_WIDE), None)
     if tenant_wide is None:

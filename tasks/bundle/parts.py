@@ -24,7 +24,7 @@ from tasks.scorer import BUNDLE_SCHEMA
 
 ROW_GROUP_ROWS = 8
 
-# LightGBM's text at level 1 is 5 % larger than at level 3, and written twice as fast.
+# On LightGBM's text, level 1 takes half the time of level 3 for the same size.
 _ZSTD = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
 
 
@@ -76,7 +76,9 @@ def scan(folder: Path) -> Iterator[Place]:
     for path in sorted((folder / "models").glob("*.parquet")):
         with pq.ParquetFile(path) as part:
             for group in range(part.num_row_groups):
-                for number, row in enumerate(part.read_row_group(group, columns=columns).to_pylist()):
+                for number, row in enumerate(
+                    part.read_row_group(group, columns, use_threads=False).to_pylist()
+                ):
                     row["estimator"] = Estimator(row["estimator"])
                     yield Place(file=f"models/{path.name}", row_group=group, row=number, **row)
 
@@ -88,7 +90,8 @@ def gather(source: Path, into: Path, partitions: set[str], threads: int = 1) -> 
     missing = set(partitions)
     copies: list[tuple[Path, Path, set[str] | None]] = []
     for path in sorted((source / "models").glob("*.parquet")):
-        names = pq.read_table(path, columns=["partition"])["partition"].to_pylist()
+        with pq.ParquetFile(path) as part:
+            names = part.read(columns=["partition"], use_threads=False)["partition"].to_pylist()
         if wanted := partitions.intersection(names):
             missing -= wanted
             target = _free(into, path.name)

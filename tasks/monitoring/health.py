@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from tasks.domain.outcome import Answer
 from tasks.domain.use_case import UseCase
-from tasks.metrics import class_positions, row_losses
+from tasks.metrics import row_losses
 from tasks.ports import HEALTH
-from tasks.scorer import derive, row_keys, to_number
+from tasks.scorer import class_positions, derive, row_keys, to_number
 
 
 def live_error(actuals: pd.DataFrame, predictions: pa.Table, use_case: UseCase) -> pd.DataFrame:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from tasks.domain.use_case import UseCase
-from tasks.scorer import Floats, Scorer, derive, partition_names, to_number
-from tasks.training.metrics import row_losses
-from tasks.training.rows import Rows, class_positions
+from tasks.metrics import row_losses
+from tasks.scorer import Floats, Scorer, class_positions, derive, partition_names, to_number
+from tasks.training.rows import Rows
 
 
 @dataclass(frozen=True)

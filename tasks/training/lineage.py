@@ -11,6 +11,7 @@ from tasks.domain.names import Stage
 from tasks.domain.run import Batch, Run, RunStatus
 from tasks.domain.use_case import UseCase
 from tasks.ports import Space
+from tasks.training.champion import Champion
 from tasks.training.tenant_wide import TenantWideModel
 
 
@@ -65,3 +66,14 @@ def load_tenant_wide(space: Space, use_case: str, run_id: int) -> TenantWideMode
     """The tenant-wide model that a run fitted or took over. Raises `NotFound`."""
     with space.files.local(tenant_wide_path(use_case, run_id)) as path:
         return TenantWideModel.from_bundle_rows(bundle.read_part(path))
+
+
+def serving_champion(space: Space, use_case: UseCase) -> Champion | None:
+    """What serves now, to be compared with on new rows; None without one, or when its contract is another."""
+    serving = next((each for each in space.records.releases(use_case.id) if each.status == "champion"), None)
+    if serving is None:
+        return None
+    trained = space.records.run(serving.training_run)
+    if trained.receipt.get("contract_hash") != use_case.contract_hash():
+        return None
+    return Champion(space.registry.scorer(use_case.id, serving.version), serving.upload_seq)

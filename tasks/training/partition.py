@@ -12,10 +12,10 @@ import numpy as np
 
 from tasks.domain.outcome import PartitionOutcome
 from tasks.domain.use_case import Estimator, Metric, UseCase
+from tasks.metrics import metric_value, row_losses
 from tasks.scorer import Features, Floats, Model
 from tasks.training.choose import choose
 from tasks.training.estimators import Clock, NotFittable, fit_lightgbm, fit_linear, naive_rule
-from tasks.training.metrics import metric_value, row_losses
 from tasks.training.rows import Rows
 from tasks.training.split import split
 from tasks.training.tenant_wide import TenantWideModel
@@ -71,7 +71,7 @@ def train_partition(
             reason=f"fewer than {options.min_rows} labelled rows",
         )
     deadline = clock() + options.timeout_s
-    cut = split(len(rows), options.validation, options.holdout, rows.times)
+    cut = split(len(rows), options.validation, options.holdout, rows.times, rows.key_hashes)
     training, unseen = slice(0, cut.validation), slice(cut.validation, len(rows))
     naive = naive_rule(rows.target[training], len(use_case.classes))
     models = {Estimator.NAIVE: (Model("naive", {}, None), naive)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ from tasks.scorer import (
     Features,
     Floats,
     Integers,
+    class_positions,
     derive,
     encode,
-    factorize_text,
     partition_names,
     to_number,
 )
@@ -109,16 +109,6 @@ def fitted_target(frame: pd.DataFrame, use_case: UseCase) -> Floats:
         return class_positions(column, use_case.classes)
     target = to_number(column)
     return target if use_case.baseline is None else target - to_number(frame[use_case.baseline])
-
-
-def class_positions(column: pd.Series, classes: Sequence[str]) -> Floats:
-    """Per row the position of its class, NaN where it is none of them; 1, 1.0 and "1" are one class."""
-    position = {name: number for number, name in enumerate(classes)}
-    for name, number in list(position.items()):
-        position.setdefault(name.removesuffix(".0"), number)
-    codes, texts = factorize_text(column)
-    table = np.array([*(position.get(text, np.nan) for text in texts), np.nan], dtype=np.float64)
-    return table[codes]
 
 
 def _hashes(column: pd.Series) -> Hashes:

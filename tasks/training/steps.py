@@ -23,6 +23,7 @@ from tasks.training.lineage import (
     load_tenant_wide,
     previous_rows,
     previous_run,
+    serving_champion,
     tenant_wide_path,
 )
 from tasks.training.plan import Selection, plan_run, training_key
@@ -103,7 +104,12 @@ def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
     frame = space.table(use_case).read(run.dataset_version, batch.bucket, batch.partitions, labelled=True)
     everyone = load_tenant_wide(space, use_case.id, run.run_id)
     result = pure.train_batch(
-        frame, batch, use_case, everyone, previous_rows(space, run, batch) if reuse else None
+        frame,
+        batch,
+        use_case,
+        everyone,
+        previous_rows(space, run, batch) if reuse else None,
+        champion=serving_champion(space, use_case),
     )
     if result.models:
         with space.scratch(f"batch-{batch.number}") as scratch:

@@ -22,6 +22,9 @@ from tasks.training.estimators import Clock, NotFittable, fit_lightgbm, naive_ru
 from tasks.training.rows import Rows, labelled_rows
 from tasks.training.split import split
 
+READ_AHEAD = 4
+"""So many times the sample's rows are read at most: a partition's split needs all of its rows."""
+
 JUDGING = "*judging"
 """Partition name under which the judging fit is stored; no real one looks like it: those have an `=`."""
 
@@ -78,6 +81,20 @@ class TenantWideModel:
         )
 
 
+def quotas(partitions: pd.DataFrame, max_rows: int) -> dict[int, int]:
+    """How many rows each bucket gives to the sample, in proportion to its labelled rows.
+
+    `partitions` has one row per partition: `bucket`, `labelled`. Buckets hold partitions by hash, so some of them are a
+    fair sample of all: of a large table only as many are read as hold `READ_AHEAD` times the rows wanted.
+    """
+    labelled = partitions.groupby("bucket")["labelled"].sum().sort_index()
+    labelled = labelled[labelled > 0]
+    enough = labelled.cumsum().shift(fill_value=0) < READ_AHEAD * max_rows
+    labelled = labelled[enough]
+    share = min(1.0, max_rows / max(1, int(labelled.sum())))
+    return {int(str(bucket)): max(1, round(rows * share)) for bucket, rows in labelled.items()}
+
+
 def sample_bucket(frame: pd.DataFrame, use_case: UseCase, quota: int) -> pd.DataFrame:
     """At most `quota` labelled rows of one bucket, each with `_training`: whether the judging fit may see it.
 
@@ -92,7 +109,7 @@ def sample_bucket(frame: pd.DataFrame, use_case: UseCase, quota: int) -> pd.Data
         count = part.stop - part.start
         if count >= options.min_rows:
             times = None if rows.times is None else rows.times[part]
-            cut = split(count, options.validation, options.holdout, times)
+            cut = split(count, options.validation, options.holdout, times, rows.key_hashes[part])
             training[part.start + cut.validation : part.stop] = False
     chosen = np.argsort(rows.key_hashes, kind="stable")[:quota]
     return frame.iloc[rows.positions[chosen]].assign(_training=training[chosen])

@@ -20,7 +20,7 @@ from infra.database.cluster import Cluster
 from infra.registry import MlflowRegistry, initialise_registry
 from infra.registry.store import client, local_path
 from tasks import bundle
-from tasks.domain.errors import DatabaseUnavailable, GateFailed, NotFound, Tampered
+from tasks.domain.errors import DatabaseUnavailable, GateFailed, InvalidDefinition, NotFound, Tampered
 from tasks.domain.names import Stage
 from tasks.domain.run import Run, RunStatus
 from tasks.scorer import Scorer
@@ -293,3 +293,9 @@ def test_a_registry_pickles_and_keeps_its_passwords_to_itself() -> None:
     with pytest.raises(DatabaseUnavailable) as caught:
         registry.find("demand", "champion")
     assert "hush" not in str(caught.value)
+
+
+def test_local_releases_behind_http_are_refused_with_a_way_out(made: Path) -> None:
+    registry = MlflowRegistry("acme", "free", "http://a", "http://b", "file:///a", "file:///b")
+    with pytest.raises(InvalidDefinition, match="ORCHARD_PRODUCTION_ARTIFACTS_URL"):
+        release(registry, made, "key-1")

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
 from tasks.domain.use_case import Estimator, Metric
+from tasks.metrics import metric_value, row_losses
 from tasks.training.choose import choose
-from tasks.training.metrics import metric_value, row_losses
 
 NAIVE, WIDE, LINEAR, LIGHTGBM = Estimator
 

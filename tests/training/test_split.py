@@ -32,7 +32,17 @@ def test_rows_of_one_time_stay_together() -> None:
 
 
 def test_one_single_time_is_cut_all_the_same() -> None:
-    assert split(10, 0.2, 0.2, np.zeros(10)) == split(10, 0.2, 0.2)
+    assert split(10, 0.2, 0.2, np.zeros(10)) == (6, 8, 10)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=60, unique=True).map(sorted))
+def test_without_time_a_row_keeps_its_part_when_others_come(hashes: list[int]) -> None:
+    """A row leaves its part only where a part would be empty otherwise."""
+    cut = split(len(hashes), 0.2, 0.2, key_hashes=np.array(hashes, dtype=np.uint64))
+    assert 0 < cut.validation < cut.holdout < cut.rows
+    limit = int(0.6 * 2**64)
+    if sum(value < limit for value in hashes) > 0 and sum(value >= limit for value in hashes) > 1:
+        assert all(value < limit for value in hashes[: cut.validation])
 
 
 @given(st.integers(0, 10_000))

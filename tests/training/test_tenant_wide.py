@@ -7,7 +7,7 @@ import pyarrow as pa
 from tasks.scorer import BUNDLE_SCHEMA
 from tasks.training.rows import labelled_rows
 from tasks.training.split import split
-from tasks.training.tenant_wide import TenantWideModel, fit_tenant_wide, sample_bucket
+from tasks.training.tenant_wide import TenantWideModel, fit_tenant_wide, quotas, sample_bucket
 from tests.training.frames import churn, customers, demand, sales, tenant_wide_of
 
 
@@ -68,6 +68,13 @@ def test_too_little_to_learn_from_gives_the_naive_rule() -> None:
         assert model.serving.estimator == "naive"
         assert sum(model.naive) == 1.0
         assert min(model.naive) > 0
+
+
+def test_buckets_give_in_proportion() -> None:
+    partitions = pd.DataFrame({"bucket": [0, 0, 3, 5], "labelled": [100, 200, 100, 0]})
+    assert quotas(partitions, 40) == {0: 30, 3: 10}
+    assert quotas(partitions, 10_000) == {0: 300, 3: 100}
+    assert quotas(partitions.iloc[:0], 100) == {}
 
 
 def test_growth_makes_it_due() -> None:

@@ -53,7 +53,9 @@ CREATE TABLE runs (
     status text NOT NULL CHECK (status IN ('running', 'finished', 'failed')),
     upload_id text,
     dataset_version bigint,
+    release_version bigint,
     attempts integer NOT NULL DEFAULT 1,
+    planned_at timestamptz,
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     receipt jsonb NOT NULL DEFAULT '{}',
@@ -90,6 +92,9 @@ CREATE TABLE partition_models (
     holdout_rows bigint,
     holdout_sum double precision,
     naive_sum double precision,
+    new_rows bigint,
+    new_metric double precision,
+    new_champion_metric double precision,
     seconds double precision,
     reason text,
     source_run bigint,
@@ -123,6 +128,17 @@ CREATE TABLE predictions (
     model_run bigint
 ) PARTITION BY LIST (tenant);
 CREATE INDEX predictions_of_run ON predictions USING brin (run_id, batch);
+CREATE TABLE scored_partitions (
+    tenant text NOT NULL,
+    run_id bigint NOT NULL,
+    batch integer NOT NULL,
+    partition text NOT NULL,
+    answer text NOT NULL,
+    fallback boolean NOT NULL,
+    rows bigint NOT NULL,
+    PRIMARY KEY (tenant, run_id, partition, answer, fallback, batch),
+    FOREIGN KEY (tenant, run_id, batch) REFERENCES batches ON DELETE CASCADE
+);
 CREATE TABLE releases (
     tenant text NOT NULL,
     use_case text NOT NULL,
@@ -205,14 +221,16 @@ COMMENT ON VIEW model_health IS
 'One row per partition and metric: live error (rmse, or mean loss) of predictions and of the naive rule; skill is 1 - error / baseline_error.';
 
 CREATE VIEW run_receipts WITH (security_invoker = true) AS
-SELECT tenant, use_case, run_id, stage, status, upload_id, dataset_version, attempts, started_at, finished_at,
+SELECT tenant, use_case, run_id, stage, status, upload_id, dataset_version, release_version, attempts, started_at, finished_at,
        extract(epoch FROM finished_at - started_at)::double precision AS seconds, receipt, error
 FROM runs;
 COMMENT ON VIEW run_receipts IS 'One row per run: what became of every row or partition.';
 """
 
 READ = ("tenants", "use_cases", "predictions", "current_predictions", "model_health", "run_receipts")
-WRITTEN = ("uploads", "runs", "batches", "partition_models", "scoring_runs", "releases", "verdicts", "health")
+WRITTEN = (
+    "uploads", "runs", "batches", "partition_models", "scoring_runs", "scored_partitions", "releases", "verdicts", "health",
+)  # fmt: skip
 
 # The login itself, which no session can change: not a variable, and not the current role. Other logins get null.
 OWN_TENANT = "CASE WHEN starts_with(session_user, 'tenant_') THEN substr(session_user, 8) END"

@@ -1,0 +1,107 @@
+"""Models of partitions, and the releases that they are promoted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql
+
+from infra.database.frames import read_frame, to_rows
+from infra.database.runs import RunRecords
+from infra.database.tables import PartitionModelRow, ReleaseRow, VerdictRow, table
+from tasks.domain.errors import NotFound
+from tasks.domain.run import Batch, Release, Run
+from tasks.ports import PARTITION_MODEL, VERDICT
+
+MODELS, RELEASES, VERDICTS = table(PartitionModelRow), table(ReleaseRow), table(VerdictRow)
+
+
+class ModelRecords(RunRecords):
+    """What was trained, and what serves."""
+
+    def finish_training_batch(self, batch: Batch, rows: pd.DataFrame) -> None:
+        """Stores `PARTITION_MODEL` rows and marks the batch as finished, together; replaces rows of an earlier finish."""
+        own = {"tenant": self.tenant, "run_id": batch.run_id, "batch": batch.number}
+        values = [row | own for row in to_rows(rows.assign(batch=batch.number), MODELS, PARTITION_MODEL)]
+
+        def work(connection: Connection) -> None:
+            self._close_batch(connection, batch)
+            connection.execute(
+                delete(MODELS).where(self._of_run(MODELS, batch), MODELS.c.batch == batch.number)
+            )
+            if values:
+                connection.execute(insert(MODELS), values)
+
+        self._transact(work)
+
+    def failed_partitions(self, run: Run) -> int:
+        """How many partitions of a training run have failed so far."""
+        query = select(func.count()).where(self._of_run(MODELS, run), MODELS.c.outcome == "failed")
+        return self._transact(lambda connection: connection.scalar(query)) or 0
+
+    def partition_models(self, run: Run, partitions: Sequence[str] | None = None) -> pd.DataFrame:
+        """The `PARTITION_MODEL` rows of a training run, sorted by partition; of some partitions, or of all."""
+        query = select(*(MODELS.c[name] for name in PARTITION_MODEL)).where(self._of_run(MODELS, run))
+        if partitions is not None:
+            query = query.where(MODELS.c.partition == func.any(list(partitions)))
+        query = query.order_by(MODELS.c.partition.collate("C"))
+        return self._transact(lambda connection: read_frame(connection, query))
+
+    def add_release(self, release: Release, verdicts: pd.DataFrame) -> None:
+        """Stores a release and its `VERDICT` rows; replaces them when the version is there already."""
+        values = release.model_dump() | {"tenant": self.tenant}
+        own = {"tenant": self.tenant, "use_case": release.use_case, "version": release.version}
+        rows = [row | own for row in to_rows(verdicts, VERDICTS, VERDICT)]
+        statement = postgresql.insert(RELEASES).values(values)
+        statement = statement.on_conflict_do_update(
+            index_elements=["tenant", "use_case", "version"], set_=release.model_dump()
+        )
+
+        def work(connection: Connection) -> None:
+            connection.execute(statement)
+            connection.execute(delete(VERDICTS).where(self._is(VERDICTS, release.use_case, release.version)))
+            if rows:
+                connection.execute(insert(VERDICTS), rows)
+
+        self._transact(work)
+
+    def set_champion(self, use_case: str, version: int) -> None:
+        """Marks one release as champion and the earlier champion as retired. Raises `NotFound`."""
+
+        def work(connection: Connection) -> None:
+            earlier = (
+                self._own(RELEASES) & (RELEASES.c.use_case == use_case) & (RELEASES.c.version != version)
+            )
+            retired = update(RELEASES).where(earlier, RELEASES.c.status == "champion")
+            connection.execute(retired.values(status="retired"))
+            chosen = update(RELEASES).where(self._is(RELEASES, use_case, version)).values(status="champion")
+            if connection.execute(chosen).rowcount == 0:
+                raise NotFound(
+                    f"{self.tenant}.{use_case} has no release {version}",
+                    hint=f"orchard releases list {self.tenant}",
+                )
+
+        self._transact(work)
+
+    def releases(self, use_case: str) -> list[Release]:
+        """Newest first."""
+        columns = [RELEASES.c[name] for name in Release.model_fields]
+        mine = self._own(RELEASES) & (RELEASES.c.use_case == use_case)
+        query = select(*columns).where(mine).order_by(RELEASES.c.version.desc())
+        return self._transact(
+            lambda connection: [
+                Release.model_validate(dict(row)) for row in connection.execute(query).mappings()
+            ]
+        )
+
+    def verdicts(self, use_case: str, version: int) -> pd.DataFrame:
+        """The `VERDICT` rows of a release, sorted by partition."""
+        columns = [VERDICTS.c[name] for name in VERDICT]
+        query = select(*columns).where(self._is(VERDICTS, use_case, version))
+        query = query.order_by(VERDICTS.c.partition.collate("C"))
+        return self._transact(lambda connection: read_frame(connection, query))
+
+    def _is(self, rows: Table, use_case: str, version: int) -> ColumnElement[bool]:
+        return self._own(rows) & (rows.c.use_case == use_case) & (rows.c.version == version)

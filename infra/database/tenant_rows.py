@@ -1,0 +1,37 @@
+"""What the records of one tenant share: who they belong to, and how they reach the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Table
+
+from infra.database.connect import transact
+from tasks.domain.run import Batch, Run
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class TenantRows:
+    """The rows of one tenant, through that tenant's own login. Pickles, and connects on first use."""
+
+    url: str = field(repr=False)
+    tenant: str
+
+    def _transact(self, work: Callable[[Connection], Result]) -> Result:
+        return transact(self.url, work)
+
+    def _own(self, table: Table) -> ColumnElement[bool]:
+        # The policies say the same; saying it here as well lets the planner use the keys, and the operator's login read.
+        return table.c.tenant == self.tenant
+
+    def _of_run(self, table: Table, run: Run | Batch) -> ColumnElement[bool]:
+        return self._own(table) & (table.c.run_id == run.run_id)
+
+
+def if_given(column: ColumnElement[str], value: str | None) -> list[ColumnElement[bool]]:
+    """The condition that the column has this value; none without a value."""
+    return [] if value is None else [column == value]

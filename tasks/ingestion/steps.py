@@ -1,0 +1,52 @@
+"""Ingestion's Prefect task: load, check, merge, record."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.domain.errors import Permanent
+from tasks.domain.names import Stage
+from tasks.domain.run import Run, Upload, UploadStatus, run_key
+from tasks.ingestion.admission import stored_path
+from tasks.ingestion.ingest import ingest
+from tasks.ports import Space
+
+SETTLED = (UploadStatus.INGESTED, UploadStatus.DONE, UploadStatus.REJECTED)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def ingest_upload(space: Space, upload_id: str) -> Upload:
+    """Takes one upload into its table. A mistake in the file rejects the upload; it does not fail the run."""
+    records = space.records
+    upload = records.upload(upload_id)
+    if upload.status in SETTLED:
+        return upload
+    run = records.open_run(
+        Stage.INGESTION, upload.use_case, run_key(Stage.INGESTION, upload.use_case, upload_id), upload_id=upload_id
+    )
+    try:
+        return _ingest(space, upload, run)
+    except Permanent as error:
+        records.fail_run(run, str(error))
+        return records.update_upload(upload_id, status=UploadStatus.REJECTED, error=str(error))
+
+
+def _ingest(space: Space, upload: Upload, run: Run) -> Upload:
+    use_case = space.tenant.use_case(upload.use_case)
+    staging = space.table(use_case).stage(upload)
+    with space.files.local(stored_path(use_case.id, upload.upload_id)) as path:
+        done = ingest(path, use_case, upload, space.validator(use_case, upload), staging, space.files)
+    staging.discard()
+    receipt = done.receipt
+    space.records.finish_run(run, {**receipt.model_dump(), "rules": dict(done.rules)})
+    return space.records.update_upload(
+        upload.upload_id,
+        status=UploadStatus.INGESTED,
+        dataset_version=done.dataset_version,
+        rows_read=receipt.read,
+        rows_accepted=receipt.accepted,
+        rows_quarantined=receipt.quarantined,
+        rows_duplicate=receipt.duplicate,
+        report=done.report,
+    )

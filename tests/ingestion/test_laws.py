@@ -1,0 +1,189 @@
+"""Laws: rows add up whatever the file; upserts equal a model in plain Python; a repeated merge changes nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+
+from tasks.domain.errors import OrchardError, TooManyBadRows
+from tasks.domain.names import Purpose
+from tasks.domain.use_case import UseCase
+from tests.ingestion.lake import Lake, make_upload
+from tests.samples import SALES, sales_use_case
+
+CELLS = st.sampled_from(
+    ["1", "2", "3.0", "-4", "", "NA", "x", "inf", "2026-01-01", "2026-13-01", "true", '"a,b"', "1e3"]
+)
+RECORDS = st.lists(st.lists(CELLS, min_size=6, max_size=8).map(",".join), min_size=1, max_size=30)
+
+
+@settings(max_examples=30, deadline=None)
+@given(records=RECORDS, good=st.integers(0, 5))
+def test_every_row_is_in_exactly_one_state(records: list[str], good: int) -> None:
+    rows = [f"1,{n % 3},2026-01-01,2,true,red,{n}" for n in range(good)] + records
+    content = "store,sku,day,price,promo,color,sales\n" + "\n".join(rows) + "\n"
+    use_case = sales_use_case(contract=SALES["contract"] | {"max_bad_rows": 1.0})
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder), use_case)
+        try:
+            receipt = lake.ingest(content).receipt
+        except TooManyBadRows as error:
+            assert "target is empty" in str(error)
+            return
+        kept = lake.quarantined(1) if receipt.quarantined + receipt.duplicate else pd.DataFrame({"line": []})
+        assert receipt.read == len(rows)
+        assert len(lake.rows() if receipt.accepted else []) == receipt.accepted
+        assert len(kept) == receipt.quarantined + receipt.duplicate
+        assert kept["line"].is_unique
+        assert kept["line"].between(2, len(rows) + 1).all()
+
+
+def moving() -> UseCase:
+    """Rows are known by an id alone, so a row can move to another partition."""
+    columns = {
+        "id": {"type": "string"},
+        "store": {"type": "integer"},
+        "x": {"type": "number", "nullable": True},
+        "sales": {"type": "number", "nullable": True},
+    }
+    return sales_use_case(
+        contract={"columns": columns, "row_key": ["id"], "max_bad_rows": 1.0},
+        derived={},
+        partition_by=["store"],
+        time=None,
+        features={"numeric": ["x"]},
+    )
+
+
+def staying() -> UseCase:
+    """Rows are known by store and id."""
+    contract = moving().contract.model_dump()
+    return moving().model_validate(
+        {**moving().model_dump(), "contract": {**contract, "row_key": ["store", "id"]}, "derived": {}}
+    )
+
+
+UPLOADS = st.lists(
+    st.tuples(
+        st.sampled_from(list(Purpose)),
+        st.lists(
+            st.tuples(st.integers(0, 8), st.integers(1, 3), st.integers(0, 9), st.integers(-1, 9)),
+            min_size=1,
+            max_size=12,
+        ),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@pytest.mark.parametrize("use_case", [moving(), staying()], ids=["moving", "staying"])
+@settings(max_examples=25, deadline=None)
+@given(uploads=UPLOADS)
+def test_upserts_equal_a_model(
+    use_case: UseCase, uploads: list[tuple[Purpose, list[tuple[int, int, int, int]]]]
+) -> None:
+    model: dict[tuple[object, ...], dict[str, object]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder), use_case)
+        for seq, (purpose, rows) in enumerate(uploads, start=1):
+            frame = pd.DataFrame(rows, columns=["id", "store", "x", "sales"]).assign(
+                _line=range(2, len(rows) + 2), id=lambda f: "r" + f["id"].astype(str)
+            )
+            frame["sales"] = frame["sales"].where(frame["sales"] >= 0).astype(float)
+            staging = lake.table.stage(make_upload(seq, purpose))
+            staging.append(frame[[*use_case.columns_for(purpose), "_line"]])
+            left_out = sum(map(len, staging.duplicates())) + sum(map(len, staging.unmatched()))
+            merged = staging.merge()
+            staging.discard()
+            assert merged.accepted + left_out == len(rows)
+            assert merged.version == seq - 1
+            _apply(model, frame, use_case, purpose, seq)
+            found = lake.rows()[["id", "store", "x", "sales", "_upload", "_labelled"]]
+            expected = pd.DataFrame(model.values(), columns=found.columns)
+            expected = expected.sort_values(list(use_case.contract.row_key), ignore_index=True)
+            pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def _apply(
+    model: dict[tuple[object, ...], dict[str, object]],
+    frame: pd.DataFrame,
+    use_case: UseCase,
+    purpose: Purpose,
+    seq: int,
+) -> None:
+    for row in frame.to_dict("records"):
+        key = tuple(row[name] for name in use_case.contract.row_key)
+        known = model.get(key)
+        labelled = float("nan") if row["sales"] != row["sales"] else float(seq)
+        if purpose is Purpose.ACTUALS:
+            if known:
+                model[key] = known | {"sales": row["sales"], "_labelled": labelled}
+            continue
+        new = {name: row[name] for name in ("id", "store", "x", "sales")} | {
+            "_upload": seq,
+            "_labelled": labelled,
+        }
+        if purpose is Purpose.SCORING:
+            kept = known or {"sales": float("nan"), "_labelled": float("nan")}
+            new |= {"sales": kept["sales"], "_labelled": kept["_labelled"]}
+        model[key] = new
+
+
+CSV = "store,sku,day,price,promo,color,sales\n" + "".join(
+    f"1,{n},2026-01-01,2,true,red,{n}\n" for n in range(1, 50)
+)
+
+
+def test_a_second_attempt_after_the_commit_finds_it(tmp_path: Path) -> None:
+    """The process died between the commit and its record in the database: everything is done again."""
+    lake = Lake(tmp_path, sales_use_case())
+    first = lake.ingest(CSV)
+    later = lake.ingest(CSV.replace("red", "blue"), seq=2)
+    assert lake.ingest(CSV, seq=1) == first
+    assert lake.table.version() == later.dataset_version
+    assert set(lake.rows()["color"]) == {"blue"}
+
+
+def test_a_second_attempt_counts_actuals_as_the_first_did(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, sales_use_case())
+    lake.ingest(CSV)
+    actuals = "store,sku,day,sales\n1,1,2026-01-01,5\n" + "".join(
+        f"1,{n},2026-01-01,9\n" for n in range(2, 30)
+    )
+    actuals += "1,99,2026-01-01,5\n"
+    first = lake.ingest(actuals, 2, Purpose.ACTUALS)
+    assert first.receipt.quarantined == 1
+    assert list(first.rules) == ["row key was never seen in history or scoring"]
+    lake.ingest(CSV.replace("1,1,2026", "1,99,2026"), 3)  # now 99 is known
+    assert lake.ingest(actuals, 2, Purpose.ACTUALS) == first
+
+
+def test_an_attempt_that_dies_before_the_commit_leaves_nothing_to_see(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, sales_use_case())
+    first = lake.ingest(CSV)
+    upload = make_upload(2)
+    staging = lake.table.stage(upload)
+    staging.append(lake.rows().assign(color="lost", _line=range(49)))
+    lake.table.stage(upload)  # the next attempt
+    assert lake.table.version() == first.dataset_version
+    again = lake.ingest(CSV.replace("red", "blue"), seq=2)
+    assert again.receipt.accepted == 49
+    assert set(lake.rows()["color"]) == {"blue"}
+    assert set(lake.rows(first.dataset_version)["color"]) == {"red"}
+
+
+def test_of_two_merges_at_once_one_is_told_to_run_again(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, sales_use_case())
+    lake.ingest(CSV)
+    staging = lake.table.stage(make_upload(2))
+    staging.append(lake.rows().assign(color="green", _line=range(49)))
+    lake.ingest(CSV.replace("red", "blue"), seq=3)
+    with pytest.raises(OrchardError, match="another merge"):
+        staging.merge()
+    assert set(lake.rows()["color"]) == {"blue"}
