@@ -57,9 +57,7 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    home: Path = Field(
-        default=Path(".orchard"), description="folder of everything that is written at run time"
-    )
+    home: Path = Field(default=Path(".orchard"), description="folder of everything that is written at run time")
     database_url: str | None = Field(
         default=None,
         repr=False,
@@ -143,13 +141,9 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         # Inputs stay out of the message: a rejected URL may hold a password.
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InvalidDefinition(
-            "the settings do not fit", found=problems, where=path or "ORCHARD_*"
-        ) from None
+        raise InvalidDefinition("the settings do not fit", found=problems, where=path or "ORCHARD_*") from None
     except ValueError as error:
-        raise InvalidDefinition(
-            "the settings cannot be read", found=str(error), where=path or "ORCHARD_*"
-        ) from None
+        raise InvalidDefinition("the settings cannot be read", found=str(error), where=path or "ORCHARD_*") from None
     if not settings.secret_key.get_secret_value():
         settings = settings.model_copy(update={"secret_key": SecretStr(_stored_key(settings.home))})
     return settings

@@ -67,9 +67,6 @@ class Table(Protocol):
         target), `open` (rows without), `last_upload`, `last_labelled` (highest `_upload`, `_labelled` of its rows; 0 if
         none). With `upload_seq`, only rows that this upload last wrote are counted."""
 
-    def sample(self, version: int, rows: int) -> pd.DataFrame:
-        """A few rows, always the same ones for a version: examples, and what a release is tried with."""
-
     def read(
         self,
         version: int,

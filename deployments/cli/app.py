@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from deployments.cli import data, releases, tenants, work
 from deployments.cli.output import complain
@@ -33,11 +33,11 @@ def main() -> None:
     except OrchardError as error:
         complain(error)
         sys.exit(2 if isinstance(error, WRONG_USE) else 1)
-    except click.exceptions.Abort:
+    except typer.Abort:
         sys.exit(130)
-    except click.ClickException as error:
+    except TyperException as error:  # wrong use: an unknown option, a missing argument
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as done:
+    except typer.Exit as done:
         sys.exit(done.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

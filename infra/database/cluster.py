@@ -93,9 +93,7 @@ def started_cluster(settings: Settings) -> Cluster:
     }
     services = tuple(name for name in SERVICES if elsewhere[name] is None)
     if settings.database_url is None:
-        admin_url = postgres.start(
-            settings.home, settings.service_password(postgres.ADMIN), settings.postgres_port
-        )
+        admin_url = postgres.start(settings.home, settings.service_password(postgres.ADMIN), settings.postgres_port)
         cluster = connected_cluster(settings)
         _provide(admin_url, cluster, (OPERATOR, *services))
     else:
@@ -115,13 +113,13 @@ def _provide(admin_url: str, cluster: Cluster, names: tuple[str, ...]) -> None:
             for name in names:
                 if name not in databases:
                     set_login(connection, name, derived_password(cluster.secret_key, f"service:{name}"))
-                    connection.execute(
-                        text(f'GRANT "{name}" TO CURRENT_USER')
-                    )  # only a member may hand over to it
+                    connection.execute(text(f'GRANT "{name}" TO CURRENT_USER'))  # only a member may hand over to it
                     connection.execute(text(f'CREATE DATABASE "{name}" OWNER "{name}"'))
                 if name == OPERATOR:
                     connection.execute(text(f'ALTER ROLE "{name}" CREATEROLE'))
                 connection.execute(text(f'REVOKE CONNECT, TEMPORARY ON DATABASE "{name}" FROM PUBLIC'))
+            if OPERATOR in names:  # the cluster is Orchard's alone, so nobody has business in its other databases
+                connection.execute(text("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC"))
     except (psycopg.errors.InsufficientPrivilege, ProgrammingError) as error:
         raise InvalidDefinition(
             "the operator's login may not create Orchard's databases",

@@ -139,22 +139,17 @@ def translated(error: DBAPIError, url: str) -> OrchardError | None:
     if not isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)):
         return None
     parsed = make_url(url)
-    where = (
-        f"database {parsed.database} at {parsed.host or parsed.query.get('host')}, login {parsed.username}"
-    )
+    where = f"database {parsed.database} at {parsed.host or parsed.query.get('host')}, login {parsed.username}"
     found = str(cause).strip()
     if isinstance(cause, errors.DiskFull):
-        return StorageUnavailable(
-            "the database has no space left", found=found, where=where, hint="free some space"
-        )
+        return StorageUnavailable("the database has no space left", found=found, where=where, hint="free some space")
     # A refused connection carries no SQLSTATE; its text is all there is.
     if cause.sqlstate is None and any(
-        sign in found
-        for sign in ("authentication failed", "does not exist", "is not permitted", "permission denied")
+        sign in found for sign in ("authentication failed", "does not exist", "is not permitted", "permission denied")
     ):
         return InvalidDefinition(
             "the database refuses this login",
-            found=found.splitlines()[-1],
+            found=found.splitlines()[0],
             where=where,
             hint="onboard the tenant, or check the secret key and ORCHARD_DATABASE_URL",
         )

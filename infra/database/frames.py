@@ -40,8 +40,7 @@ def read_frame(
 
 
 _KNOWN = frozenset(
-    psycopg.adapters.types[name].oid
-    for name in ("text", "name", "int4", "int8", "float8", "bool", "timestamptz")
+    psycopg.adapters.types[name].oid for name in ("text", "name", "int4", "int8", "float8", "bool", "timestamptz")
 )
 
 
@@ -79,9 +78,7 @@ def to_rows(frame: pd.DataFrame, target: Table, columns: Sequence[str]) -> list[
 _PYTHON: dict[type, Any] = {Text: str, Double: float, BigInteger: int, Integer: int, Boolean: bool}
 
 
-def copy_predictions(
-    connection: psycopg.Connection[Any], table: str, run_id: int, batch: int, rows: pa.Table
-) -> int:
+def copy_predictions(connection: psycopg.Connection[Any], table: str, run_id: int, batch: int, rows: pa.Table) -> int:
     """Loads `PREDICTION` rows of one batch into a tenant's own partition of the predictions; returns how many."""
     columns = ("run_id", "batch", *PREDICTION)
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(

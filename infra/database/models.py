@@ -28,9 +28,7 @@ class ModelRecords(RunRecords):
 
         def work(connection: Connection) -> None:
             self._close_batch(connection, batch)
-            connection.execute(
-                delete(MODELS).where(self._of_run(MODELS, batch), MODELS.c.batch == batch.number)
-            )
+            connection.execute(delete(MODELS).where(self._of_run(MODELS, batch), MODELS.c.batch == batch.number))
             if values:
                 connection.execute(insert(MODELS), values)
 
@@ -71,9 +69,7 @@ class ModelRecords(RunRecords):
         """Marks one release as champion and the earlier champion as retired. Raises `NotFound`."""
 
         def work(connection: Connection) -> None:
-            earlier = (
-                self._own(RELEASES) & (RELEASES.c.use_case == use_case) & (RELEASES.c.version != version)
-            )
+            earlier = self._own(RELEASES) & (RELEASES.c.use_case == use_case) & (RELEASES.c.version != version)
             retired = update(RELEASES).where(earlier, RELEASES.c.status == "champion")
             connection.execute(retired.values(status="retired"))
             chosen = update(RELEASES).where(self._is(RELEASES, use_case, version)).values(status="champion")
@@ -91,9 +87,7 @@ class ModelRecords(RunRecords):
         mine = self._own(RELEASES) & (RELEASES.c.use_case == use_case)
         query = select(*columns).where(mine).order_by(RELEASES.c.version.desc())
         return self._transact(
-            lambda connection: [
-                Release.model_validate(dict(row)) for row in connection.execute(query).mappings()
-            ]
+            lambda connection: [Release.model_validate(dict(row)) for row in connection.execute(query).mappings()]
         )
 
     def verdicts(self, use_case: str, version: int) -> pd.DataFrame:

@@ -64,9 +64,7 @@ class Operator:
 
     def changes(self, tenant: Tenant) -> list[str]:
         """What onboarding this definition would change, one line each: `sales.gate.min_gain: 0.0 → 0.02`."""
-        return transact(
-            self.cluster.operator_url, lambda connection: _changes(_load(connection, tenant.id), tenant)
-        )
+        return transact(self.cluster.operator_url, lambda connection: _changes(_load(connection, tenant.id), tenant))
 
     def tenant(self, tenant_id: str) -> Tenant:
         """Raises `NotFound`."""
@@ -144,9 +142,7 @@ class Operator:
         )
 
     def _frame(self, query: str, **parameters: object) -> pd.DataFrame:
-        return transact(
-            self.cluster.operator_url, lambda connection: read_frame(connection, text(query), parameters)
-        )
+        return transact(self.cluster.operator_url, lambda connection: read_frame(connection, text(query), parameters))
 
 
 def _load(connection: Connection, tenant_id: str) -> Tenant | None:
@@ -155,9 +151,7 @@ def _load(connection: Connection, tenant_id: str) -> Tenant | None:
         return None
     mine = (USE_CASES.c.tenant == tenant_id) & USE_CASES.c.active
     specs = connection.scalars(select(USE_CASES.c.spec).where(mine).order_by(USE_CASES.c.position)).all()
-    return Tenant.model_validate(
-        {"id": tenant_id, "name": row["name"], "tier": row["tier"], "use_cases": specs}
-    )
+    return Tenant.model_validate({"id": tenant_id, "name": row["name"], "tier": row["tier"], "use_cases": specs})
 
 
 def _create_login(connection: Connection, tenant_id: str, secret_key: SecretStr) -> None:

@@ -116,9 +116,7 @@ class RunRecords(TenantRows):
         columns = [BATCHES.c[name] for name in Batch.model_fields]
         query = select(*columns).where(*chosen).order_by(BATCHES.c.number)
         return self._transact(
-            lambda connection: [
-                Batch.model_validate(dict(row)) for row in connection.execute(query).mappings()
-            ]
+            lambda connection: [Batch.model_validate(dict(row)) for row in connection.execute(query).mappings()]
         )
 
     def start_batch(self, batch: Batch) -> None:

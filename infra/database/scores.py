@@ -31,9 +31,7 @@ class ScoreRecords(RunRecords):
         counted = [row | own for row in _counted(rows)]
 
         def work(connection: Connection) -> None:
-            if self._close_batch(
-                connection, batch
-            ):  # searching for earlier rows costs time: only where there are any
+            if self._close_batch(connection, batch):  # searching for earlier rows costs time: only where there are any
                 connection.execute(
                     text(f'DELETE FROM "{partition}" WHERE run_id = :run_id AND batch = :number'),  # noqa: S608
                     {"run_id": batch.run_id, "number": batch.number},
@@ -90,9 +88,7 @@ class ScoreRecords(RunRecords):
 
     def predictions(self, use_case: str, limit: int | None = None) -> pd.DataFrame:
         """Rows of the view `current_predictions`."""
-        query = text(
-            "SELECT * FROM current_predictions WHERE use_case = :use_case LIMIT CAST(:limit AS bigint)"
-        )
+        query = text("SELECT * FROM current_predictions WHERE use_case = :use_case LIMIT CAST(:limit AS bigint)")
         own = {"use_case": use_case, "limit": limit}
         return self._transact(lambda connection: read_frame(connection, query, own))
 
@@ -112,9 +108,7 @@ class ScoreRecords(RunRecords):
 
     def health(self, use_case: str) -> pd.DataFrame:
         """Rows of the view `model_health`, sorted by partition."""
-        query = text(
-            'SELECT * FROM model_health WHERE use_case = :use_case ORDER BY partition COLLATE "C", metric'
-        )
+        query = text('SELECT * FROM model_health WHERE use_case = :use_case ORDER BY partition COLLATE "C", metric')
         return self._transact(lambda connection: read_frame(connection, query, {"use_case": use_case}))
 
 

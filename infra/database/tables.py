@@ -245,9 +245,7 @@ class ReleaseRow(SQLModel, table=True):
     __tablename__ = "releases"
     __table_args__ = (
         _belongs_to("use_cases", "tenant", "use_case"),
-        Index(
-            "one_champion", "tenant", "use_case", unique=True, postgresql_where=text("status = 'champion'")
-        ),
+        Index("one_champion", "tenant", "use_case", unique=True, postgresql_where=text("status = 'champion'")),
     )
 
     tenant: str = _key()

@@ -37,9 +37,7 @@ class UploadRecords(TenantRows):
             # The row lock orders uploads of the use case: numbers have no gaps, and the second of two equals finds the first.
             last = connection.scalar(select(USE_CASES.c.last_seq).where(mine).with_for_update(key_share=True))
             if last is None:
-                raise NotFound(
-                    f"tenant {self.tenant!r} has no use case {use_case!r}", hint="orchard tenants show"
-                )
+                raise NotFound(f"tenant {self.tenant!r} has no use case {use_case!r}", hint="orchard tenants show")
             found = self._uploads(connection, UPLOADS.c.upload_id == upload_id)
             if found:
                 return found[0], False
@@ -61,9 +59,7 @@ class UploadRecords(TenantRows):
 
     def uploads(self, use_case: str | None = None) -> list[Upload]:
         """In the order of arrival."""
-        return self._transact(
-            lambda connection: self._uploads(connection, *if_given(UPLOADS.c.use_case, use_case))
-        )
+        return self._transact(lambda connection: self._uploads(connection, *if_given(UPLOADS.c.use_case, use_case)))
 
     def update_upload(self, upload_id: str, **fields: object) -> Upload:
         """Sets fields of `Upload`. Raises `NotFound`."""

@@ -121,20 +121,20 @@ class LakePredictions:
             except CommitFailedError as error:
                 raise Busy("another run published at the same time", where=self.location.url) from error
 
-    def read(self, run_ids: Sequence[int] | None = None) -> pa.Table:
-        """Published rows."""
+    def read(self, partitions: Sequence[str] | None = None) -> pa.Table:
+        """Published rows, of some partitions or of all."""
+        wanted = None if partitions is None else pads.field("partition").isin(list(partitions))
         table = self._table(create=False)
         if table is None:
             return TABLE_SCHEMA.empty_table()
         paths: dict[str, list[str]] = {}
-        for path, _, upload_id, run_id in self._published(table):
-            if run_ids is None or run_id in run_ids:
-                paths.setdefault(upload_id, []).append(path)
+        for path, _, upload_id, _ in self._published(table):
+            paths.setdefault(upload_id, []).append(path)
         tables = [TABLE_SCHEMA.empty_table()]
         with storage_errors(self.location.url):
             for upload_id, files in paths.items():
                 data = pads.dataset(sorted(files), schema=FILE_SCHEMA, format="parquet", filesystem=self._fs)
-                rows = data.to_table()
+                rows = data.to_table(filter=wanted)
                 tables.append(
                     rows.append_column(TABLE_SCHEMA.field("upload_id"), pa.repeat(upload_id, len(rows)))
                 )

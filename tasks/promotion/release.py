@@ -12,6 +12,7 @@ from tasks.domain.names import Stage
 from tasks.domain.outcome import Promote, Verdict
 from tasks.domain.run import Release, Run, run_key
 from tasks.domain.use_case import UseCase
+from tasks.example import example_rows
 from tasks.ports import Space
 from tasks.promotion.compose import Composed, compose, release_rows
 from tasks.promotion.gate import Comparison
@@ -49,7 +50,7 @@ def make_release(
     if serving is not None and serving.training_run == bundle_run:
         return None
     promoted = sum(isinstance(verdict, Promote) for verdict in verdicts.values())
-    example = space.table(use_case).sample(trained.dataset_version or 0, TRIED_ROWS)
+    example = example_rows(space.table(use_case), use_case, trained.dataset_version or 0, TRIED_ROWS)
     with space.scratch(f"release-{run.run_id}") as scratch, ExitStack() as stack:
         candidate = registry.fetch_candidate(use_case.id, records.run(bundle_run), scratch / "candidate")
         champion = stack.enter_context(registry.open_release(use_case.id, base)) if base is not None else None

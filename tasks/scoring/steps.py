@@ -32,7 +32,7 @@ def plan_scoring(
     seq = space.records.upload(upload_id).seq if upload_id else None
     partitions = table.partitions(version, upload_seq=seq)
     column = "rows" if seq is not None else "open"
-    waiting = partitions[partitions[column] > 0].assign(rows=partitions[column])
+    waiting = partitions.assign(rows=partitions[column]).query("rows > 0")
     if waiting.empty and seq is None:
         return None, []
     release = space.registry.find(use_case_id, "champion")

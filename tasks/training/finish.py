@@ -12,6 +12,7 @@ from tasks.domain.errors import TooManyFailures
 from tasks.domain.outcome import PartitionOutcome, PartitionReceipt
 from tasks.domain.run import Run
 from tasks.domain.use_case import UseCase
+from tasks.example import example_rows
 from tasks.metrics import metric_value
 from tasks.ports import Space
 from tasks.training.lineage import (
@@ -139,7 +140,7 @@ def _log(
 ) -> None:
     table = scratch / "partitions.parquet"
     rows.to_parquet(table, index=False)
-    sample = space.table(use_case).sample(run.dataset_version or 0, 5)
+    sample = example_rows(space.table(use_case), use_case, run.dataset_version or 0, 5)
     space.registry.log_training(
         use_case,
         run,

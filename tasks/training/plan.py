@@ -63,11 +63,8 @@ def plan_run(
     asked = _asked(partitions, previous, selection)
     untrainable = partitions[~labelled]
     train = labelled & asked
-    known = (
-        previous.set_index("partition")
-        if previous is not None
-        else pd.DataFrame(columns=list(PARTITION_MODEL))
-    )
+    earlier = previous if previous is not None else pd.DataFrame(columns=list(PARTITION_MODEL))
+    known = earlier.set_index("partition")
     if previous is not None and not selection.again:
         has_model = partitions["partition"].map(known["estimator"]).notna()
         unchanged = (partitions["last_upload"] <= previous_seq) & (

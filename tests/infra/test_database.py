@@ -218,7 +218,13 @@ def test_a_later_run_of_the_upload_takes_the_place_of_the_earlier(records: Postg
     for upload_id in ("u1", "u2"):
         records.add_upload("sales", Purpose.SCORING, upload_id, "a.csv", 10, upload_id)
     runs = []
-    for key, upload_id, value in (("a", "u1", 1.0), ("b", "u2", 2.0), ("c", "u1", 3.0), ("d", None, 4.0), ("e", None, 5.0)):
+    for key, upload_id, value in (
+        ("a", "u1", 1.0),
+        ("b", "u2", 2.0),
+        ("c", "u1", 3.0),
+        ("d", None, 4.0),
+        ("e", None, 5.0),
+    ):
         run, batch = planned(records, Stage.SCORING, key, upload_id)
         records.finish_scoring_batch(batch, scores([value]))
         records.publish_scores(run, {"rows": 1})
@@ -321,9 +327,7 @@ def test_a_killed_process_frees_its_lock(records: PostgresRecords) -> None:
     pytest.fail("the lock outlived the process that held it")
 
 
-def test_a_database_that_is_down_is_tried_again(
-    records: PostgresRecords, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_is_down_is_tried_again(records: PostgresRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("infra.database.connect.time.sleep", pauses.append)  # do not really wait
     nobody = PostgresRecords("postgresql+psycopg://a:hidden@127.0.0.1:1/orchard", records.tenant)
@@ -337,9 +341,7 @@ def test_a_database_that_is_down_is_tried_again(
     assert sum(pauses) == pytest.approx(10)
 
 
-def test_a_refused_login_is_not_tried_again(
-    records: PostgresRecords, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_login_is_not_tried_again(records: PostgresRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.database.connect.time.sleep", lambda wait_s: pytest.fail("it waited"))
     wrong = PostgresRecords(records.url.replace(":", ":x", 2).replace(":x//", "://"), records.tenant)
     with pytest.raises(InvalidDefinition, match="refuses"):

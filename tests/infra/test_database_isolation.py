@@ -65,15 +65,15 @@ def test_a_tenant_sees_its_own_rows_only(intruder: psycopg.Connection, operator:
 @pytest.mark.parametrize(
     "attempt",
     [
-        "SET ROLE \"tenant_victim\"",
+        'SET ROLE "tenant_victim"',
         "SET ROLE orchard",
-        "SET SESSION AUTHORIZATION \"tenant_victim\"",
+        'SET SESSION AUTHORIZATION "tenant_victim"',
         'SELECT * FROM "predictions_victim"',
         'DELETE FROM "predictions_victim"',
         'TRUNCATE "predictions_intruder"',
         'COPY "predictions_victim" FROM STDIN',
         'DROP TABLE "predictions_intruder"',
-        'ALTER TABLE uploads DISABLE ROW LEVEL SECURITY',
+        "ALTER TABLE uploads DISABLE ROW LEVEL SECURITY",
         "CREATE POLICY mine ON uploads USING (true)",
         "GRANT orchard TO CURRENT_USER",
         "GRANT tenant_victim TO CURRENT_USER",
@@ -97,8 +97,8 @@ def test_a_tenant_sees_its_own_rows_only(intruder: psycopg.Connection, operator:
 def test_an_attempt_is_refused(intruder: psycopg.Connection, attempt: str) -> None:
     with pytest.raises(psycopg.Error) as refused:
         intruder.execute(attempt)
-    # insufficient privilege, a row that breaks the partition's bounds, or no member of that role
-    assert refused.value.sqlstate in ("42501", "23514", "0A000"), refused.value
+    # insufficient privilege, or a row that breaks the partition's bounds
+    assert refused.value.sqlstate in ("42501", "23514"), refused.value
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_every_table_is_under_forced_row_security(operator: Operator) -> None:
         assert not connection.scalar(text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = session_user"))
 
 
-@pytest.mark.parametrize("database", ["prefect", "mlflow_training", "mlflow_production"])
+@pytest.mark.parametrize("database", ["postgres", "template1", "prefect", "mlflow_training"])
 def test_a_tenant_may_not_connect_to_the_other_databases(
     tenants: tuple[PostgresRecords, PostgresRecords], database: str
 ) -> None:
