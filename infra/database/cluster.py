@@ -75,7 +75,7 @@ def connected_cluster(settings: Settings) -> Cluster:
         raise DatabaseUnavailable(
             "the embedded PostgreSQL does not run",
             where=str(settings.home),
-            hint="start it with `orchard up`",
+            hint="commands such as `orchard tenants list` start it",
         )
     return Cluster(address.url(OPERATOR, settings.service_password(OPERATOR), OPERATOR), settings.secret_key)
 

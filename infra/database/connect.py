@@ -91,7 +91,7 @@ def transact(url: str, work: Callable[[Connection], Result]) -> Result:
         try:
             with engine(url).begin() as connection:
                 return work(connection)
-        except DBAPIError as error:
+        except (DBAPIError, psycopg.Error) as error:
             problem = translated(error, url)
             if problem is None:
                 raise
@@ -116,7 +116,7 @@ def _opened(single: Engine, url: str) -> Connection:
     for wait_s in (*RETRY_WAITS_S, None):
         try:
             return single.connect()
-        except DBAPIError as error:
+        except (DBAPIError, psycopg.Error) as error:
             problem = translated(error, url)
             if problem is None:
                 raise
@@ -133,9 +133,9 @@ def driver(connection: Connection) -> psycopg.Connection[Any]:
     return found
 
 
-def translated(error: DBAPIError, url: str) -> OrchardError | None:
+def translated(error: DBAPIError | psycopg.Error, url: str) -> OrchardError | None:
     """The domain error for a failure of the database itself; None for a failure of the statement."""
-    cause = error.orig
+    cause = error.orig if isinstance(error, DBAPIError) else error  # COPY goes past SQLAlchemy
     if not isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)):
         return None
     parsed = make_url(url)
@@ -157,5 +157,5 @@ def translated(error: DBAPIError, url: str) -> OrchardError | None:
         "the database does not answer",
         found=found,
         where=where,
-        hint="start it with `orchard up`, then try again",
+        hint="see that it runs; commands such as `orchard tenants list` start the embedded one",
     )

@@ -22,7 +22,8 @@ class ModelRecords(RunRecords):
     """What was trained, and what serves."""
 
     def finish_training_batch(self, batch: Batch, rows: pd.DataFrame) -> None:
-        """Stores `PARTITION_MODEL` rows and marks the batch as finished, together; replaces rows of an earlier finish."""
+        """Stores `PARTITION_MODEL` rows and marks the batch as finished, together;
+        replaces those of an earlier finish."""
         own = {"tenant": self.tenant, "run_id": batch.run_id, "batch": batch.number}
         values = [row | own for row in to_rows(rows.assign(batch=batch.number), MODELS, PARTITION_MODEL)]
 

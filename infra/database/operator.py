@@ -93,7 +93,7 @@ class Operator:
         return PostgresRecords(self.cluster.tenant_url(tenant_id), tenant_id)
 
     def status(self) -> pd.DataFrame:
-        """One row per (tenant, use case) that is active: tier, uploads, runs by state, champion, live predictions' runs."""
+        """One row per (tenant, use case) that is active: tier, uploads, running and failed runs, champion, last run."""
         return self._frame(
             """
             SELECT u.tenant, t.tier, u.use_case,

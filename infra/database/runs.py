@@ -35,7 +35,8 @@ class RunRecords(TenantRows):
         """The run of that key: new, or the old one with `attempts` raised and, unless it had finished, running."""
         values = {
             "tenant": self.tenant, "key": key, "use_case": use_case, "stage": stage.value,
-            "status": RunStatus.RUNNING.value, "upload_id": upload_id, "dataset_version": dataset_version, "release_version": release_version,
+            "status": RunStatus.RUNNING.value, "upload_id": upload_id, "dataset_version": dataset_version,
+            "release_version": release_version,
         }  # fmt: skip
         done = RUNS.c.status == RunStatus.FINISHED.value
         again = {
@@ -89,8 +90,8 @@ class RunRecords(TenantRows):
         return self._transact(lambda connection: [_run(row) for row in connection.execute(query).mappings()])
 
     def plan(self, run: Run, batches: Sequence[Batch], settled: pd.DataFrame | None = None) -> None:
-        """Stores the batches of a run and, with them, `PARTITION_MODEL` rows of partitions that need no work (`batch` 0,
-        which no batch has); does nothing when the run has a plan already."""
+        """Stores the batches of a run and, with them, `PARTITION_MODEL` rows of partitions that need no work
+        (`batch` 0: batches count from 1); does nothing when the run has a plan already."""
         own = {"tenant": self.tenant, "run_id": run.run_id}
         planned = [batch.model_dump() | own | {"partitions": list(batch.partitions)} for batch in batches]
         models = [] if settled is None else to_rows(settled.assign(batch=0), MODELS, PARTITION_MODEL)

@@ -24,8 +24,8 @@ class ScoreRecords(RunRecords):
     """What was predicted, and how it turned out."""
 
     def finish_scoring_batch(self, batch: Batch, rows: pa.Table) -> None:
-        """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and marks the batch as finished, together;
-        replaces rows of an earlier finish."""
+        """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and marks the batch as finished,
+        together; replaces rows of an earlier finish."""
         partition = predictions_of(self.tenant)
         own = {"tenant": self.tenant, "run_id": batch.run_id, "batch": batch.number}
         counted = [row | own for row in _counted(rows)]
@@ -70,7 +70,6 @@ class ScoreRecords(RunRecords):
             "release_version": run.release_version,
         }  # fmt: skip
         first = postgresql.insert(SCORING_RUNS).values(values).on_conflict_do_nothing()
-        first = first.returning(SCORING_RUNS.c.run_id)
         others = and_(
             self._own(SCORING_RUNS),
             SCORING_RUNS.c.use_case == run.use_case,
@@ -80,7 +79,7 @@ class ScoreRecords(RunRecords):
 
         def work(connection: Connection) -> Run:
             # Publishing again must not bring an old run back, nor hide the one that superseded it.
-            if connection.execute(first).first() is not None:
+            if connection.execute(first.returning(SCORING_RUNS.c.run_id)).first() is not None:
                 connection.execute(update(SCORING_RUNS).where(others).values(superseded=True))
             return self._finish(connection, run, receipt)
 
@@ -114,5 +113,5 @@ class ScoreRecords(RunRecords):
 
 def _counted(rows: pa.Table) -> list[dict[str, Any]]:
     keys = ["partition", "answer", "fallback"]
-    counts = rows.select(keys).group_by(keys).aggregate([([], "count_all")])
-    return counts.rename_columns([*keys, "rows"]).to_pylist()
+    counts: pa.Table = rows.select(keys).group_by(keys).aggregate([([], "count_all")])
+    return list(counts.rename_columns([*keys, "rows"]).to_pylist())

@@ -25,7 +25,7 @@ class TenantRows:
         return transact(self.url, work)
 
     def _own(self, table: Table) -> ColumnElement[bool]:
-        # The policies say the same; saying it here as well lets the planner use the keys, and the operator's login read.
+        # The policies say the same; saying it here as well lets the planner use the keys.
         return table.c.tenant == self.tenant
 
     def _of_run(self, table: Table, run: Run | Batch) -> ColumnElement[bool]:

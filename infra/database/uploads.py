@@ -34,7 +34,7 @@ class UploadRecords(TenantRows):
 
         def work(connection: Connection) -> tuple[Upload, bool]:
             mine = self._own(USE_CASES) & (USE_CASES.c.use_case == use_case)
-            # The row lock orders uploads of the use case: numbers have no gaps, and the second of two equals finds the first.
+            # The row lock orders uploads: numbers have no gaps, and the second of two equals finds the first.
             last = connection.scalar(select(USE_CASES.c.last_seq).where(mine).with_for_update(key_share=True))
             if last is None:
                 raise NotFound(f"tenant {self.tenant!r} has no use case {use_case!r}", hint="orchard tenants show")

@@ -87,9 +87,19 @@ class Location:
 
         if self.local is not None:
             return pafs.SubTreeFileSystem(str(self.local), pafs.LocalFileSystem(use_mmap=True))
-        from deltalake.fs import DeltaStorageHandler
-
-        return pafs.PyFileSystem(DeltaStorageHandler(self.url, self.delta_options()))
+        # Not deltalake's own handler: it keeps the interpreter locked while it sends.
+        endpoint = urlsplit(self.endpoint) if self.endpoint else None
+        remote = pafs.S3FileSystem(
+            access_key=self.key,
+            secret_key=self.secret,
+            session_token=self.token,
+            region=self.region or "us-east-1",
+            endpoint_override=endpoint.netloc if endpoint else None,
+            scheme=endpoint.scheme if endpoint else "https",
+            request_timeout=60,
+            connect_timeout=10,
+        )
+        return pafs.SubTreeFileSystem(self.root, remote)
 
 
 @contextmanager

@@ -76,7 +76,8 @@ class LakePredictions:
         table = pa.table({name: columns[name] for name in FILE_SCHEMA.names}).cast(FILE_SCHEMA)
         path = f"{_folder(run.upload_id)}/{_prefix(run)}{batch.number:06d}.parquet"
         with storage_errors(path):
-            self._fs.create_dir(_folder(run.upload_id), recursive=True)
+            if self.location.local is not None:  # S3 has no folders, and would get an empty object
+                self._fs.create_dir(_folder(run.upload_id), recursive=True)
             pq.write_table(table, path, filesystem=self._fs, compression="zstd", compression_level=1)
 
     def publish(self, run: Run, upload: Upload | None) -> None:

@@ -93,7 +93,8 @@ class FilesWriter:
         path = f"{folder}/{self._prefix}-{len(self.added):05d}.parquet"
         texts = [field.name for field in self._schema if pa.types.is_string(field.type)]
         with storage_errors(path):
-            self._fs.create_dir(folder, recursive=True)
+            if self._location.local is not None:  # S3 has no folders, and would get an empty object
+                self._fs.create_dir(folder, recursive=True)
             # Dictionaries of numbers cost more time than they save; text and the two counters repeat a lot.
             pq.write_table(
                 rows,

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import psycopg
 import pyarrow as pa
 import pytest
 
+from infra.database.frames import copy_predictions
 from infra.database.records import PostgresRecords
 from tasks.domain.errors import Busy, DatabaseUnavailable, InvalidDefinition, NotFound
 from tasks.domain.names import Purpose, Stage
@@ -138,7 +141,7 @@ def test_a_plan_is_stored_once_and_finished_batches_are_not_pending(records: Pos
 
 
 def test_settled_partitions_are_stored_with_the_plan(records: PostgresRecords) -> None:
-    run, batch = planned(records, Stage.TRAINING)
+    run, _ = planned(records, Stage.TRAINING)
     assert records.planned(run)
     empty = records.open_run(Stage.TRAINING, "sales", "nothing to train")
     assert not records.planned(empty)
@@ -339,6 +342,24 @@ def test_a_database_that_is_down_is_tried_again(records: PostgresRecords, monkey
     with pytest.raises(DatabaseUnavailable), nobody.lock("sales"):
         pass
     assert sum(pauses) == pytest.approx(10)
+
+
+def test_a_connection_lost_in_the_middle_of_a_batch_is_made_up_for(
+    records: PostgresRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter(["SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 1"])
+
+    def load(connection: psycopg.Connection, *arguments: Any) -> int:
+        loaded = copy_predictions(connection, *arguments)
+        connection.execute(next(losses))
+        return loaded
+
+    monkeypatch.setattr("infra.database.scores.copy_predictions", load)  # the server really cuts the connection
+    run, batch = planned(records, Stage.SCORING)
+    records.finish_scoring_batch(batch, scores([1.0, 2.0]))
+    records.publish_scores(run, {})
+    assert sorted(records.predictions("sales")["prediction"]) == [1.0, 2.0]
+    assert records.scored(run)["rows"].tolist() == [2]
 
 
 def test_a_refused_login_is_not_tried_again(records: PostgresRecords, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import make_url
 
 from infra import postgres
+from infra.database.cluster import check_reachable, connected_cluster, started_cluster
 from infra.settings import load_settings
 from tasks.domain.errors import DatabaseUnavailable, InvalidDefinition
 
@@ -52,12 +53,13 @@ def test_the_server_survives_kill_and_restarts_with_its_data(home: Path) -> None
     assert postgres.start(home, "secret", port=5433) == url  # what runs is left as it is
     with pytest.raises(psycopg.OperationalError, match="authentication"):
         connect(url, password="wrong")
-    with connect(url) as busy:
-        busy.execute("SELECT 1")
-        server = postgres.address(home)
-        assert server is not None
-        os.kill(server.pid, signal.SIGKILL)
-        wait_until_gone(server.pid)
+    busy = connect(url)
+    busy.execute("SELECT 1")
+    server = postgres.address(home)
+    assert server is not None
+    os.kill(server.pid, signal.SIGKILL)
+    wait_until_gone(server.pid)
+    busy.close()
     assert not postgres.is_running(home)
     assert postgres.start(home, "secret") == url
     with connect(url) as connection:
@@ -110,6 +112,33 @@ def test_a_deep_folder_and_a_busy_port(home: Path) -> None:
             postgres.stop(deep)
             if "folder" in locals() and folder:
                 Path(folder[0]).rmdir()
+
+
+def test_a_cluster_is_started_once_and_then_connected_to(home: Path) -> None:
+    settings = load_settings(home=home)
+    with pytest.raises(DatabaseUnavailable, match="does not run"):
+        connected_cluster(settings)
+    cluster = started_cluster(settings)
+    assert started_cluster(settings) == cluster == connected_cluster(settings)
+    assert check_reachable(cluster).startswith("18")
+    with connect(cluster.training_registry_url) as registry:
+        registry.execute("CREATE TABLE theirs (id integer)")
+    with connect(cluster.prefect_url.replace("+asyncpg", "+psycopg")) as prefect:
+        assert prefect.execute("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'").fetchone() == (1,)
+    (home / "secret.key").write_text("another key")
+    with pytest.raises(InvalidDefinition, match="secret key"):
+        started_cluster(load_settings(home=home))
+
+
+def test_the_operators_own_database_may_be_anywhere(home: Path) -> None:
+    local = started_cluster(load_settings(home=home))
+    registries = {"training_registry_uri": "sqlite:///t", "production_registry_uri": "sqlite:///p"}
+    remote = {"database_url": local.operator_url.replace("+psycopg", ""), "prefect_api_url": "http://prefect/api"}
+    elsewhere = load_settings(home=home / "other", **remote, **registries)
+    assert started_cluster(elsewhere).operator_url == local.operator_url
+    assert not postgres.is_running(home / "other")
+    with pytest.raises(InvalidDefinition, match="PostgreSQL"):
+        started_cluster(load_settings(home=home / "other", database_url="mysql://a:b@c/d"))
 
 
 def test_a_broken_server_says_why(home: Path) -> None:

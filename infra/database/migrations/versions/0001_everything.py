@@ -218,18 +218,20 @@ FROM (
     GROUP BY h.tenant, r.use_case, h.partition, h.metric
 ) AS per_partition;
 COMMENT ON VIEW model_health IS
-'One row per partition and metric: live error (rmse, or mean loss) of predictions and of the naive rule; skill is 1 - error / baseline_error.';
+'One row per partition and metric: live error (rmse, or mean loss) of predictions and of the naive rule;'
+' skill is 1 - error / baseline_error.';
 
 CREATE VIEW run_receipts WITH (security_invoker = true) AS
-SELECT tenant, use_case, run_id, stage, status, upload_id, dataset_version, release_version, attempts, started_at, finished_at,
-       extract(epoch FROM finished_at - started_at)::double precision AS seconds, receipt, error
+SELECT tenant, use_case, run_id, stage, status, upload_id, dataset_version, release_version, attempts, started_at,
+       finished_at, extract(epoch FROM finished_at - started_at)::double precision AS seconds, receipt, error
 FROM runs;
 COMMENT ON VIEW run_receipts IS 'One row per run: what became of every row or partition.';
 """
 
 READ = ("tenants", "use_cases", "predictions", "current_predictions", "model_health", "run_receipts")
 WRITTEN = (
-    "uploads", "runs", "batches", "partition_models", "scoring_runs", "scored_partitions", "releases", "verdicts", "health",
+    "uploads", "runs", "batches", "partition_models", "scoring_runs", "scored_partitions", "releases", "verdicts",
+    "health",
 )  # fmt: skip
 
 # The login itself, which no session can change: not a variable, and not the current role. Other logins get null.
