@@ -36,4 +36,3 @@ def onboard(platform: Platform, tenant: Tenant) -> list[str]:
                 hint="declare a new use case instead",
             )
     return operator.onboard(tenant)
-

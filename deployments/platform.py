@@ -83,7 +83,9 @@ def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: boo
 
 def stop_platform(settings: Settings) -> list[str]:
     """Stops whatever is recorded as started here; returns the names."""
-    stopped = [name for name in ("mlflow-production", "mlflow-training", "prefect") if servers.stop(settings.home, name)]
+    stopped = [
+        name for name in ("mlflow-production", "mlflow-training", "prefect") if servers.stop(settings.home, name)
+    ]
     if settings.database_url is None and postgres.is_running(settings.home):
         postgres.stop(settings.home)
         stopped.append("postgresql")

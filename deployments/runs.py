@@ -59,7 +59,7 @@ def run_stages(
     def work() -> dict[str, object]:
         done: dict[str, object] = {"use_case": use_case, "training": None, "release": None, "scoring": None}
         if stage in (None, Stage.TRAINING):
-            done["training"] = train(
+            training_run = train(
                 space.tenant.id,
                 use_case,
                 dataset_version=dataset_version,
@@ -67,7 +67,7 @@ def run_stages(
                 partitions=list(partitions),
                 again=dataset_version is not None,
             )
-            done["release"] = promote(space.tenant.id, use_case, done["training"])
+            done |= {"training": training_run, "release": promote(space.tenant.id, use_case, training_run)}
         elif stage is Stage.PROMOTION:
             latest = next(
                 run for run in space.records.runs(use_case, Stage.TRAINING) if run.status is RunStatus.FINISHED
@@ -85,8 +85,8 @@ def run_stages(
 
 
 def with_progress(space: TenantSpace, use_case: str, work: Callable[[], Result]) -> Result:
-    """Does the work in a thread, and shows how many batches of its current stage are finished. Ctrl-C stops the waiting at once;
-    what was finished stays finished."""
+    """Does the work in a thread, and shows how many batches of its current stage are finished. Ctrl-C stops the waiting
+    at once; what was finished stays finished."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ThreadPoolExecutor(1) as pool, Progress(*columns, console=errors, transient=True) as progress:
         future = pool.submit(work)
@@ -104,4 +104,3 @@ def with_progress(space: TenantSpace, use_case: str, work: Callable[[], Result])
                 )
             wait([future], timeout=0.5)
         return future.result()
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Purpose
@@ -24,9 +23,7 @@ def approve(space: Space, use_case: str) -> int:
     with space.records.lock(use_case):
         version = space.registry.find(use_case, "challenger")
         if version is None:
-            raise NotFound(
-                "no release waits for approval", hint=f"orchard releases list {space.tenant.id} {use_case}"
-            )
+            raise NotFound("no release waits for approval", hint=f"orchard releases list {space.tenant.id} {use_case}")
         release.make_champion(space, use_case, version)
     return version
 
@@ -38,6 +35,6 @@ def roll_back(space: Space, use_case: str, to: int | None = None) -> int:
         return release.roll_back(space, use_case, to)
 
 
-def quarantined(space: Space, use_case: str, upload_id: str, limit: int) -> list[dict[str, Any]]:
+def quarantined(space: Space, use_case: str, upload_id: str, limit: int) -> list[dict[str, object]]:
     """Rows that an upload left in quarantine: line, rule, the raw row."""
     return quarantine.read_quarantine(space.files, use_case, upload_id, limit)

@@ -18,8 +18,8 @@ from tasks.domain.run import UploadStatus
 def pipeline(tenant: str, upload_id: str) -> None:
     """Takes one upload from file to result. Triggered by an admitted upload; safe to run again, and resumes.
 
-    History trains and promotes, then scores the rows that still wait for their target; a scoring file is scored; actuals
-    are compared with what was predicted.
+    History trains and promotes, then scores the rows that still wait for their target; a scoring file is scored;
+    actuals are compared with what was predicted.
     """
     upload = ingest(tenant, upload_id)
     if upload.status is UploadStatus.REJECTED:

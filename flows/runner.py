@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from prefect.context import SettingsContext, get_settings_context
 from prefect.futures import PrefectFuture, as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 
-def threads() -> ThreadPoolTaskRunner:
+def threads() -> TaskRunner[PrefectFuture[Any]]:
     """A pool of `ORCHARD_WORKERS` threads, by default one per core; Prefect's own default is unbounded."""
-    return ThreadPoolTaskRunner(max_workers=int(os.environ.get("ORCHARD_WORKERS") or os.cpu_count() or 2))
+    runner: Any = ThreadPoolTaskRunner(max_workers=int(os.environ.get("ORCHARD_WORKERS") or os.cpu_count() or 2))
+    return cast(TaskRunner[PrefectFuture[Any]], runner)
 
 
 def watch(futures: Sequence[PrefectFuture[Any]]) -> None:

@@ -10,12 +10,11 @@ from tasks.scoring.steps import plan_scoring, publish, score_batch
 
 
 @flow(name="scoring", flow_run_name="{tenant}.{use_case} scoring", task_runner=threads(), persist_result=False)
-def score(
-    tenant: str, use_case: str, dataset_version: int | None = None, upload_id: str | None = None
-) -> int | None:
+def score(tenant: str, use_case: str, dataset_version: int | None = None, upload_id: str | None = None) -> int | None:
     """Predicts the rows of one scoring upload or, without one, all rows that still wait for their target.
 
-    Triggered by the pipeline, a schedule or a person. Readers see all rows of the run or none; every row comes out once.
+    Triggered by the pipeline, a schedule or a person. Readers see all rows of the run or none; every row comes out
+    once.
     Returns the id of the run, or None when there was nothing to score.
     """
     space = open_space(tenant)

@@ -23,7 +23,9 @@ def load_tenant(path: Path) -> Tenant:
     if not path.is_file():
         raise InvalidDefinition("there is no such tenant file", where=str(path))
     if path.stat().st_size > MAX_BYTES:
-        raise InvalidDefinition("the tenant file is too large", where=str(path), expected=f"at most {MAX_BYTES:,} bytes")
+        raise InvalidDefinition(
+            "the tenant file is too large", where=str(path), expected=f"at most {MAX_BYTES:,} bytes"
+        )
     return parse(Tenant, path.read_bytes(), str(path))
 
 
@@ -69,7 +71,7 @@ class _Strict(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it untyped
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
         return super().compose_node(parent, index)
 

@@ -1,7 +1,7 @@
 """Servers that Orchard starts beside itself: Prefect and MLflow, each a child process on loopback.
 
-A server is recorded under `home/run/{name}.json`, so that a later command finds it and can stop it. Only a process with the
-recorded id *and* start time is ever signalled.
+A server is recorded under `home/run/{name}.json`, so that a later command finds it and can stop it. Only a process with
+the recorded id *and* start time is ever signalled.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def start_mlflow(home: Path, port: int, name: str, backend_uri: str, artifacts_u
         url=url,
         ready=f"{url}/health",
         environment={
-            # in the environment rather than in the command line, where every user of the machine could read the password
+            # in the environment rather than in the command line, where every user of the machine could read the
+            # password
             "MLFLOW_BACKEND_STORE_URI": backend_uri,
             "MLFLOW_REGISTRY_STORE_URI": backend_uri,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

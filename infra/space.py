@@ -30,7 +30,8 @@ from tasks.domain.use_case import UseCase
 
 @dataclass(frozen=True)
 class TenantSpace:
-    """Implements `tasks.ports.Space`. It pickles, and connects on first use: threads, processes and machines may share it.
+    """Implements `tasks.ports.Space`. It pickles, and connects on first use: threads, processes and machines may share
+    it.
 
     It carries the tenant's own credentials only: its database login, its folder, its names in the registries.
     """

@@ -74,9 +74,7 @@ def _rules_of(name: str, column: Column) -> list[Rule]:
             if column.type is ColumnType.TIMESTAMP:
                 values = [v.tz_localize("UTC") if v.tz is None else v.tz_convert("UTC") for v in values]
         found.append(
-            Rule(
-                f"{name} is not an allowed value", name, "ExpectColumnValuesToBeInSet", {"value_set": values}
-            )
+            Rule(f"{name} is not an allowed value", name, "ExpectColumnValuesToBeInSet", {"value_set": values})
         )
     if column.pattern is not None:
         found.append(
@@ -140,9 +138,7 @@ class ExpectationsValidator:
             for number, rule in enumerate(self._rules)
         ]
         # An expectation object cannot serve two suites, so these are made for this one alone.
-        self._suite = context.suites.add(
-            gx.ExpectationSuite(name=self._use_case.id, expectations=expectations)
-        )
+        self._suite = context.suites.add(gx.ExpectationSuite(name=self._use_case.id, expectations=expectations))
 
     def _broken(self, frame: pd.DataFrame, results: list[Any]) -> pd.DataFrame:
         parts = []
@@ -172,10 +168,7 @@ class ExpectationsValidator:
     def _add(self, results: list[Any]) -> None:
         """Adds a chunk's figures to those of the report; index lists stay behind, the page shows examples."""
         for number, result in enumerate(results):
-            figures = {
-                key: result.result.get(key, 0)
-                for key in ("element_count", "unexpected_count", "missing_count")
-            }
+            figures = {key: result.result.get(key, 0) for key in ("element_count", "unexpected_count", "missing_count")}
             examples = list(result.result.get("partial_unexpected_list", []))
             if number < len(self._totals):
                 total = self._totals[number]
@@ -189,9 +182,7 @@ class ExpectationsValidator:
             total.result = {
                 **figures,
                 "partial_unexpected_list": [_plain(example) for example in examples[:EXAMPLES]],
-                "unexpected_percent": 100.0 * bad / figures["element_count"]
-                if figures["element_count"]
-                else 0.0,
+                "unexpected_percent": 100.0 * bad / figures["element_count"] if figures["element_count"] else 0.0,
                 "unexpected_percent_nonmissing": 100.0 * bad / present if present else 0.0,
             }
             total.success = bad == 0
@@ -227,12 +218,8 @@ class ExpectationsValidator:
                 "batch_kwargs": {"upload": self._upload.filename},
             },
         )
-        page = DefaultJinjaPageView().render(
-            ValidationResultsPageRenderer(run_info_at_end=True).render(result)
-        )
-        title = (
-            f"{self._use_case.id} · {self._upload.purpose} · {self._upload.filename} · {self._rows:,} rows"
-        )
+        page = DefaultJinjaPageView().render(ValidationResultsPageRenderer(run_info_at_end=True).render(result))
+        title = f"{self._use_case.id} · {self._upload.purpose} · {self._upload.filename} · {self._rows:,} rows"
         return str(page).replace("<title>", f"<title>{html.escape(title)} · ", 1)
 
 

@@ -5,8 +5,8 @@ and connects on first use. Frames are pandas unless said otherwise; versions are
 
 The use case's table has the contract's columns and these of its own:
 `_bucket` int32 (hash of the partition keys; the table is partitioned by it), `_partition` (canonical partition name),
-`_upload` int64 (sequence number of the upload that last wrote the row), `_labelled` int64 (sequence number of the upload
-that brought its target, null while there is none).
+`_upload` int64 (sequence number of the upload that last wrote the row), `_labelled` int64 (sequence number of the
+upload that brought its target, null while there is none).
 """
 
 from __future__ import annotations
@@ -80,15 +80,17 @@ class Table(Protocol):
 
 
 UNPARSED = "_unparsed"
-"""Column of a frame on its way through validation: the rules that a row's unreadable cells broke (their values are null in
-the frame), one per line of text; null where all cells could be read."""
+"""Column of a frame on its way through validation: the rules that a row's unreadable cells broke (their values are null
+in the frame), one per line of text; null where all cells could be read."""
 
 
 class Validator(Protocol):
     """Checks chunks of one upload against the contract, under one report."""
 
     def check(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """`frame` has the columns of the upload's purpose and `UNPARSED`, and a unique index. One row per broken rule and row: `row` (label of the frame's index), `rule` (text for people)."""
+        """`frame` has the columns of the upload's purpose and `UNPARSED`, and a unique index. One row per broken rule
+        and row: `row` (label of the frame's index), `rule` (text for people).
+        """
 
     def report(self) -> str:
         """Renders the Data Docs page over all chunks; returns its path under the tenant's root."""
@@ -177,8 +179,8 @@ class Records(Protocol):
         """Newest first."""
 
     def plan(self, run: Run, batches: Sequence[Batch], settled: pd.DataFrame | None = None) -> None:
-        """Stores the batches of a run and, with them, `PARTITION_MODEL` rows of partitions that need no work (`batch` 0);
-        does nothing when the run has a plan already."""
+        """Stores the batches of a run and, with them, `PARTITION_MODEL` rows of partitions that need no work (`batch`
+        0); does nothing when the run has a plan already."""
 
     def planned(self, run: Run) -> bool:
         """Whether the run has a plan; one without any batch counts."""
@@ -199,11 +201,13 @@ class Records(Protocol):
         """The `PARTITION_MODEL` rows of a training run, sorted by partition; of some partitions, or of all."""
 
     def finish_scoring_batch(self, batch: Batch, rows: pa.Table) -> None:
-        """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and marks the batch as finished, together."""
+        """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and marks the batch as finished,
+        together.
+        """
 
     def scored(self, run: Run) -> pd.DataFrame:
-        """One row per (partition, answer, fallback) of a scoring run: those, `rows`, and `known` (whether the run's release
-        has the partition)."""
+        """One row per (partition, answer, fallback) of a scoring run: those, `rows`, and `known` (whether the run's
+        release has the partition)."""
 
     def publish_scores(self, run: Run, receipt: Mapping[str, object]) -> Run:
         """Makes a scoring run's rows the current ones for its upload, and finishes the run, in one transaction."""
@@ -240,10 +244,10 @@ champion's dataset version; `reason` why it was rejected or failed; `source_run`
 PREDICTION = (
     "partition", "row_key", "prediction", "label", "probabilities", "baseline", "answer", "fallback", "model_run",
 )  # fmt: skip
-"""Columns of a prediction: `row_key` text; `prediction` double for regression, `label` and `probabilities` list<double> for
-classification, null otherwise; `baseline` list<double> what the naive rule says (a value, or the base rates); `answer` who
-answered (own, tenant_wide, naive); `fallback` whether that was for want of a promoted model; `model_run` int64 the training
-run that fitted it."""
+"""Columns of a prediction: `row_key` text; `prediction` double for regression, `label` and `probabilities` list<double>
+for classification, null otherwise; `baseline` list<double> what the naive rule says (a value, or the base rates);
+`answer` who answered (own, tenant_wide, naive); `fallback` whether that was for want of a promoted model; `model_run`
+int64 the training run that fitted it."""
 
 VERDICT = (
     "partition", "verdict", "reason", "answer", "fallback", "estimator", "source_run", "metric", "naive_metric",
@@ -270,8 +274,8 @@ class Registry(Protocol):
         example: pd.DataFrame,
         artifacts: Mapping[str, Path],
     ) -> str:
-        """Logs one MLflow run with one bundle model and registers it as a candidate; returns the model version. A second
-        call for the same run returns the first one's version."""
+        """Logs one MLflow run with one bundle model and registers it as a candidate; returns the model version. A
+        second call for the same run returns the first one's version."""
 
     def fetch_candidate(self, use_case: str, run: Run, into: Path) -> Path:
         """Downloads the bundle folder of a training run."""
@@ -279,8 +283,8 @@ class Registry(Protocol):
     def add_release(
         self, use_case: UseCase, bundle: Path, *, key: str, tags: Mapping[str, str], example: pd.DataFrame
     ) -> tuple[int, str, str]:
-        """Puts a self-contained bundle into the production registry: (version, source URL, manifest digest). A second call
-        with the same key returns the first one's."""
+        """Puts a self-contained bundle into the production registry: (version, source URL, manifest digest). A second
+        call with the same key returns the first one's."""
 
     def try_release(self, use_case: str, version: int, rows: pd.DataFrame) -> pd.DataFrame:
         """Loads a release through `mlflow.pyfunc` and predicts. Raises `GateFailed`, `Tampered`."""

@@ -109,9 +109,7 @@ def partition_names(
     return pd.Series(names.take(combined), index=frame.index, name="partition")
 
 
-def row_keys(
-    frame: pd.DataFrame, row_key: Sequence[str], types: Mapping[str, str] | None = None
-) -> pd.Series:
+def row_keys(frame: pd.DataFrame, row_key: Sequence[str], types: Mapping[str, str] | None = None) -> pd.Series:
     """The row key as text: percent-encoded values joined by `,`; timestamps as `2013-11-01T10:00:00Z`."""
     columns = []
     for name in row_key:
@@ -145,9 +143,7 @@ def class_positions(column: pd.Series, classes: Sequence[str]) -> Floats:
 def to_number(series: pd.Series) -> Floats:
     """Values as float64: what is no number or not finite is missing; dates and timestamps are in seconds."""
     if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        seconds = (
-            series.astype("int64").to_numpy() / {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[series.dt.unit]
-        )
+        seconds = series.astype("int64").to_numpy() / {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[series.dt.unit]
         return np.where(series.isna(), np.nan, seconds)
     if not pd.api.types.is_numeric_dtype(series.dtype):
         dates = pd.api.types.infer_dtype(series, skipna=True) in {"date", "datetime"}
@@ -244,9 +240,7 @@ class Features:
 
     def rows(self, which: slice | Integers) -> Features:
         """Some of the rows; a slice copies nothing."""
-        return Features(
-            self.numeric[which], {name: codes[which] for name, codes in self.codes.items()}, self.texts
-        )
+        return Features(self.numeric[which], {name: codes[which] for name, codes in self.codes.items()}, self.texts)
 
     def only(self, categorical: Iterable[str]) -> Features:
         """The same rows with these categorical columns alone."""
@@ -328,9 +322,7 @@ def _predict_linear(spec: Mapping[str, Any], features: Features) -> Floats:
     total: Floats = np.einsum("np,op->no", numbers, coefficients[:, : numbers.shape[1]]) + spec["intercepts"]
     offset = numbers.shape[1]
     for name, categories in spec["categories"].items():
-        effects = np.vstack(
-            [coefficients[:, offset : offset + len(categories)].T, np.zeros(len(coefficients))]
-        )
+        effects = np.vstack([coefficients[:, offset : offset + len(categories)].T, np.zeros(len(coefficients))])
         total += effects[features.positions(name, categories)]
         offset += len(categories)
     present = spec.get("present")
@@ -395,9 +387,7 @@ class Scorer:
             raise ValueError(f"unknown bundle format; expected: 1; found: {about['format']}; where: {folder}")
         rows = pq.read_table(folder / "index.parquet").to_pylist()
         tenant_wide = next(row for row in rows if row["partition"] == TENANT_WIDE)
-        return cls(
-            folder, about, {row["partition"]: _entry(row, bool(tenant_wide["file"])) for row in rows}, cache
-        )
+        return cls(folder, about, {row["partition"]: _entry(row, bool(tenant_wide["file"])) for row in rows}, cache)
 
     def predict(self, frame: pd.DataFrame, threads: int = 1) -> pd.DataFrame:
         """One row per input row, in input order, with its index and the columns of `ANSWER_SCHEMA`."""
@@ -408,9 +398,7 @@ class Scorer:
             answers[name] = pd.Series(table[name].to_pylist(), dtype="object")
         return answers.reindex(columns=ANSWER_SCHEMA.names).set_axis(frame.index)
 
-    def predict_table(
-        self, frame: pd.DataFrame, names: pd.Series | None = None, threads: int = 1
-    ) -> pa.Table:
+    def predict_table(self, frame: pd.DataFrame, names: pd.Series | None = None, threads: int = 1) -> pa.Table:
         """One row per input row, in input order: `ANSWER_SCHEMA`. `frame` has the contract's columns.
 
         `names` are the rows' canonical partition names, for callers that have them. A prediction is

@@ -36,8 +36,8 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except TyperException as error:  # wrong use: an unknown option, a missing argument
-        error.show()
-        sys.exit(error.exit_code)
+        error.show()  # type: ignore[attr-defined]  # typer declares it on a class that it does not export
+        sys.exit(2)
     except typer.Exit as done:
         sys.exit(done.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.output import Json, Limit, show
+from deployments.cli.output import Json, Limit, records_of, show
 from deployments.platform import running_platform
 from infra.settings import load_settings
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
-from tasks.domain.run import RunStatus
+from tasks.domain.run import Run, RunStatus, Upload
 
 
 def register(app: typer.Typer) -> None:
@@ -33,9 +33,7 @@ def models(
     with running_platform(load_settings()) as platform:
         space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
-        finished = [
-            run for run in space.records.runs(use_case, Stage.TRAINING) if run.status is RunStatus.FINISHED
-        ]
+        finished = [run for run in space.records.runs(use_case, Stage.TRAINING) if run.status is RunStatus.FINISHED]
         if not finished:
             raise NotFound(f"{tenant}.{use_case} was not trained yet", hint=f"orchard run {tenant} {use_case}")
         rows = space.records.partition_models(finished[0])
@@ -43,7 +41,7 @@ def models(
         rows = rows[rows["outcome"] == outcome]
     columns = ["partition", "outcome", "estimator", "rows", "metric", "naive_metric", "holdout_rows", "reason"]
     show(
-        rows[columns].head(limit).astype(object).to_dict("records"),
+        records_of(rows[columns].head(limit)),
         as_json,
         title=f"training run {finished[0].run_id}: {len(rows):,} partitions",
     )
@@ -62,7 +60,7 @@ def results(
         space.tenant.use_case(use_case)
         rows = space.records.health(use_case) if health else space.records.predictions(use_case, limit)
     show(
-        rows.head(limit).astype(object).to_dict("records"),
+        records_of(rows.head(limit)),
         as_json,
         empty="no actuals yet" if health else "no predictions yet",
     )
@@ -81,30 +79,7 @@ def receipts(
             space.tenant.use_case(use_case)
         uploads = space.records.uploads(use_case or None)[-limit:]
         runs = space.records.runs(use_case or None)[:limit]
-    accounts = [
-        {
-            "what": f"{upload.purpose} upload {upload.seq}",
-            "use_case": upload.use_case,
-            "status": upload.status.value,
-            "account": (
-                f"{upload.rows_read:,} rows = {upload.rows_accepted:,} accepted + {upload.rows_quarantined:,} quarantined"
-                f" + {upload.rows_duplicate:,} duplicate"
-            ),
-            "error": upload.error,
-        }
-        for upload in uploads
-    ] + [
-        {
-            "what": f"{run.stage} run {run.run_id}",
-            "use_case": run.use_case,
-            "status": run.status.value,
-            "account": ", ".join(
-                f"{name} {value}" for name, value in run.receipt.items() if isinstance(value, int) and value is not None
-            ),
-            "error": run.error,
-        }
-        for run in reversed(runs)
-    ]
+    accounts = [_upload_account(upload) for upload in uploads] + [_run_account(run) for run in reversed(runs)]
     show(accounts, as_json)
 
 
@@ -125,3 +100,26 @@ def quarantine(
         chosen = upload or (uploads[-1].upload_id if uploads else "")
         rows = quarantined(space, use_case, chosen, limit) if chosen else []
     show(rows, as_json, empty="no row is in quarantine")
+
+
+def _upload_account(upload: Upload) -> dict[str, object]:
+    states = ("accepted", "quarantined", "duplicate")
+    counts = [getattr(upload, f"rows_{state}") for state in states]
+    parts = " + ".join(f"{count:,} {state}" for count, state in zip(counts, states, strict=True))
+    return {
+        "what": f"{upload.purpose} upload {upload.seq}",
+        "use_case": upload.use_case,
+        "status": upload.status.value,
+        "account": f"{upload.rows_read:,} rows = {parts}",
+        "error": upload.error,
+    }
+
+
+def _run_account(run: Run) -> dict[str, object]:
+    return {
+        "what": f"{run.stage} run {run.run_id}",
+        "use_case": run.use_case,
+        "status": run.status.value,
+        "account": ", ".join(f"{name} {value}" for name, value in run.receipt.items() if isinstance(value, int)),
+        "error": run.error,
+    }

@@ -1,7 +1,7 @@
 """The demo's data: every flight that left New York in 2013 (US Bureau of Transportation Statistics), by airline.
 
-January to October is history, November is scored, then November's actuals arrive. The files are what a tenant would hand
-in: CSV with just the columns that the contract wants for the purpose.
+January to October is history, November is scored, then November's actuals arrive. The files are what a tenant would
+hand in: CSV with just the columns that the contract wants for the purpose.
 """
 
 from __future__ import annotations

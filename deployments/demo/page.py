@@ -16,9 +16,7 @@ def render(results: Results, path: Path) -> None:
     """Writes the page; whatever was there is replaced."""
     environment = Environment(autoescape=select_autoescape(default=True))
     environment.filters["number"] = lambda value: f"{value:,}"
-    template = environment.from_string(
-        files("deployments.demo").joinpath("page.html.j2").read_text(encoding="utf-8")
-    )
+    template = environment.from_string(files("deployments.demo").joinpath("page.html.j2").read_text(encoding="utf-8"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         template.render(

@@ -1,4 +1,4 @@
-"""The demo's results, printed, and rendered as one page."""
+"""The demo's results, printed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from deployments.demo.page import render
 from deployments.demo.results import ARRIVALS, DEPARTURES, OUTCOMES, ROWS, Results
 
 
 def print_report(console: Console, results: Results, page: Path) -> None:
-    """Prints the tables, writes the page, and says where to look."""
+    """Prints the tables, and says where to look."""
     for use_case in (ARRIVALS, DEPARTURES):
         console.print(_rows(results, use_case))
         console.print(_partitions(results, use_case))
     _print_quality(console, results)
-    render(results, page)
     console.print(f"\n[bold]{results.seconds:.0f} s[/] in all; the same with plots: {page}", highlight=False)
     console.print(
         "next: orchard results ua arrival-delay · orchard receipts ua · orchard quarantine ua arrival-delay"

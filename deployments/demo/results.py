@@ -88,11 +88,10 @@ class Results:
         }
 
 
-def gather(
-    platform: Platform, flights: Flights, tenants: Sequence[Tenant], seconds: Mapping[str, float]
-) -> Results:
+def gather(platform: Platform, flights: Flights, tenants: Sequence[Tenant], seconds: Mapping[str, float]) -> Results:
     """Reads every tenant's receipts and predictions through its own space."""
-    accounts, predictions = [], {ARRIVALS: [], DEPARTURES: []}
+    accounts: list[Account] = []
+    predictions: dict[str, list[pd.DataFrame]] = {ARRIVALS: [], DEPARTURES: []}
     for tenant in tenants:
         space = platform.open_space(tenant.id)
         for use_case in tenant.use_cases:
@@ -117,7 +116,7 @@ def _account(space: TenantSpace, use_case: str) -> Account:
     training = next((run for run in finished if run.stage is Stage.TRAINING), None)
     scoring = next((run for run in finished if run.stage is Stage.SCORING), None)
     champion = next((release for release in records.releases(use_case) if release.status == "champion"), None)
-    serving = records.verdicts(use_case, champion.version)["answer"].value_counts() if champion else {}
+    served = records.verdicts(use_case, champion.version)["answer"] if champion else pd.Series(dtype="str")
     scored = scoring.receipt if scoring else {}
     return Account(
         tenant=space.tenant.id,
@@ -135,7 +134,7 @@ def _account(space: TenantSpace, use_case: str) -> Account:
         },
         partitions={name: _number(training.receipt, name) for name in OUTCOMES} if training else {},
         unseen=_number(scored, "unseen_partitions"),
-        serving={str(who): int(count) for who, count in serving.items()},
+        serving={str(who): int(count) for who, count in served.value_counts().items()},
         promoted=champion.promoted if champion else 0,
         held=champion.held if champion else 0,
         scored=_number(scored, "rows"),

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def run_demo(settings: Settings, carriers: Sequence[str], *, keep: bool, as_json
 
     What was done before is found by its content and not done again. Raises `NotFound` for an unknown airline.
     """
+    from deployments.demo.link import link_page
+    from deployments.demo.page import render
     from deployments.demo.report import print_report
     from deployments.demo.results import gather
 
@@ -45,6 +48,7 @@ def run_demo(settings: Settings, carriers: Sequence[str], *, keep: bool, as_json
     if unknown:
         raise NotFound(f"no airline {unknown[0]!r} in the data", expected=", ".join(sorted(flights.carriers)))
     tenants = [_tenant(flights, carrier) for carrier in carriers or flights.carriers]
+    page = settings.home / "demo" / "index.html"
     with running_platform(settings, keep=keep, report=_say) as platform:
         for tenant in tenants:
             onboard(platform, tenant)
@@ -52,13 +56,15 @@ def run_demo(settings: Settings, carriers: Sequence[str], *, keep: bool, as_json
         uploads = sum(len(work) for work in todo.values())
         if uploads:
             _say(f"{len(tenants)} tenants, {uploads} uploads to take in")
-            seconds = _work(platform, todo, keep=keep)
         else:
             console.print("[bold]nothing to do[/]: every file was taken in before; these are its results")
-            seconds = {}
-        results = gather(platform, flights, tenants, seconds)
-        results.seconds = time.monotonic() - started
-        page = settings.home / "demo" / "index.html"
+        with ExitStack() as servers:
+            seconds = _work(platform, todo, servers, keep=keep) if uploads else {}
+            results = gather(platform, flights, tenants, seconds)
+            results.seconds = time.monotonic() - started
+            render(results, page)
+            if uploads:
+                link_page(results, page)
         if as_json:
             typer.echo(json.dumps(results.as_dict(), indent=1, default=str))
         else:
@@ -92,36 +98,38 @@ def _todo(platform: Platform, flights: Flights, tenants: Sequence[Tenant]) -> di
     return todo
 
 
-def _work(platform: Platform, todo: dict[str, Work], *, keep: bool) -> dict[str, float]:
+def _work(platform: Platform, todo: dict[str, Work], servers: ExitStack, *, keep: bool) -> dict[str, float]:
     """Seconds per tenant. One process per core takes the tenants one after another, the largest first."""
+    with ThreadPoolExecutor(1) as beside:
+        registries = beside.submit(_initialise, platform)  # takes seconds on a new database, as Prefect's server does
+        servers.enter_context(running_platform(platform.settings, prefect=True, keep=keep, report=_say))
+        registries.result()
+    os.environ["ORCHARD_WORKERS"] = "1"  # the processes are the parallelism here
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    seconds: dict[str, float] = {}
+    total = sum(len(work) for work in todo.values())
+    context = multiprocessing.get_context("spawn")  # a fork would inherit threads of LightGBM and Prefect
+    with (
+        ProcessPoolExecutor(os.cpu_count() or 2, mp_context=context) as pool,
+        Progress(*columns, console=errors, transient=True) as progress,
+    ):
+        bar = progress.add_task("uploads", total=total)
+        pending = {pool.submit(take_in, tenant, work): tenant for tenant, work in todo.items()}
+        waiting = set(pending)
+        while waiting:
+            done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+            for future in done:
+                seconds[pending[future]] = future.result()
+            finished = Operator(platform.cluster).uploads()["status"].isin(["done", "rejected"]).sum()
+            progress.update(bar, completed=min(total, int(finished)))
+    return seconds
+
+
+def _initialise(platform: Platform) -> None:
     from infra.registry import initialise_registry
 
-    settings = platform.settings
-    with ThreadPoolExecutor(1) as beside:
-        registries = beside.submit(
-            lambda: [initialise_registry(uri) for uri in platform.registry_uris()]  # each takes seconds on a new database
-        )
-        with running_platform(settings, prefect=True, keep=keep, report=_say):
-            registries.result()
-            os.environ["ORCHARD_WORKERS"] = "1"  # the processes are the parallelism here
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            seconds: dict[str, float] = {}
-            total = sum(len(work) for work in todo.values())
-            context = multiprocessing.get_context("spawn")  # a fork would inherit threads of LightGBM and Prefect
-            with (
-                ProcessPoolExecutor(os.cpu_count() or 2, mp_context=context) as pool,
-                Progress(*columns, console=errors, transient=True) as progress,
-            ):
-                bar = progress.add_task("uploads", total=total)
-                pending = {pool.submit(take_in, tenant, work): tenant for tenant, work in todo.items()}
-                waiting = set(pending)
-                while waiting:
-                    done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        seconds[pending[future]] = future.result()
-                    finished = Operator(platform.cluster).uploads()["status"].isin(["done", "rejected"]).sum()
-                    progress.update(bar, completed=min(total, int(finished)))
-            return seconds
+    for uri in platform.registry_uris():
+        initialise_registry(uri)
 
 
 def take_in(tenant: str, work: Work) -> float:

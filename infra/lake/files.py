@@ -71,9 +71,7 @@ class LakeFiles:
                 data: bytes = self._fs.cat_file(full)
                 return data
         except FileNotFoundError as error:
-            raise NotFound(
-                f"there is no file {path!r} in the tenant's folder", where=self.url(path)
-            ) from error
+            raise NotFound(f"there is no file {path!r} in the tenant's folder", where=self.url(path)) from error
 
     @contextmanager
     def local(self, path: str) -> Iterator[Path]:

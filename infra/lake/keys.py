@@ -44,10 +44,9 @@ def _column_hashes(column: pa.ChunkedArray) -> Hashes:
         coded = column.combine_chunks().dictionary_encode()
         if isinstance(coded, pa.ChunkedArray):  # an empty table
             return np.zeros(len(column), dtype=np.uint64)
-        words = pd.util.hash_array(
-            coded.dictionary.to_numpy(zero_copy_only=False).astype(object), categorize=False
-        )
-        return words[coded.indices.to_numpy()]
+        words = coded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+        hashes: Hashes = pd.util.hash_array(words, categorize=False)[coded.indices.to_numpy()]
+        return hashes
     if pa.types.is_date32(kind):
         column = column.cast(pa.int32())
     elif pa.types.is_timestamp(kind) or pa.types.is_boolean(kind):

@@ -17,7 +17,7 @@ FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 @dataclass(frozen=True)
 class Location:
-    """A folder, `file:///…` or `s3://bucket/prefix`, with explicit credentials. Pickles; secrets stay out of its repr."""
+    """A folder, `file:///…` or `s3://bucket/prefix`, with explicit credentials. Pickles; its repr hides secrets."""
 
     url: str
     key: str | None = None
@@ -105,7 +105,7 @@ class Location:
 @contextmanager
 def storage_errors(where: str) -> Iterator[None]:
     """Turns what the storage layers raise into `StorageUnavailable`; a full disk is called a full disk."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
     from deltalake.exceptions import DeltaError
 
     try:

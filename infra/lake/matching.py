@@ -22,7 +22,7 @@ SLICE_ROWS = 8_000_000
 
 
 class Matches(NamedTuple):
-    """Rows of the upload that the table has: `files[file[i]]` holds in its row `row[i]` the key of row `position[i]`."""
+    """Rows of the upload that the table has: row `row[i]` of `files[file[i]]` has the key of row `position[i]`."""
 
     files: list[DataFile]
     file: Positions
@@ -65,8 +65,9 @@ def find(
     files: Sequence[DataFile],
     read: Callable[[DataFile, Sequence[str]], pa.Table],
 ) -> Matches:
-    """Matches the kept rows of an upload with the files' rows. Only key columns are read, one file at a time; where a key
-    column is missing from what the upload holds, this fails rather than guess."""
+    """Matches the kept rows of an upload with the files' rows; of these only key columns are read, one file at a
+    time.
+    """
     found: list[pd.DataFrame] = []
     for chosen in _slices(hashes):
         chosen = chosen[keep[chosen]]

@@ -63,8 +63,8 @@ class LakePredictions:
         return self.location.arrow()
 
     def write(self, run: Run, batch: Batch, rows: pa.Table) -> None:
-        """Writes a batch's file; readers do not see it yet. Written again, it replaces itself. `rows` has the columns of
-        `PREDICTION` and may have `release_version`."""
+        """Writes a batch's file; readers do not see it yet. Written again, it replaces itself. `rows` has the columns
+        of `PREDICTION` and may have `release_version`."""
         count = len(rows)
         common = {
             "use_case": pa.repeat(self._use_case.id, count),
@@ -136,9 +136,7 @@ class LakePredictions:
             for upload_id, files in paths.items():
                 data = pads.dataset(sorted(files), schema=FILE_SCHEMA, format="parquet", filesystem=self._fs)
                 rows = data.to_table(filter=wanted)
-                tables.append(
-                    rows.append_column(TABLE_SCHEMA.field("upload_id"), pa.repeat(upload_id, len(rows)))
-                )
+                tables.append(rows.append_column(TABLE_SCHEMA.field("upload_id"), pa.repeat(upload_id, len(rows))))
         return pa.concat_tables(tables)
 
     def _table(self, *, create: bool) -> Any:
@@ -164,11 +162,7 @@ class LakePredictions:
         """Paths and sizes of what the run's batches wrote."""
         folder = _folder(None if upload_id == OPEN else upload_id)
         found = self._fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
-        mine = [
-            (f"{folder}/{info.base_name}", info.size)
-            for info in found
-            if info.base_name.startswith(_prefix(run))
-        ]
+        mine = [(f"{folder}/{info.base_name}", info.size) for info in found if info.base_name.startswith(_prefix(run))]
         return sorted(mine)
 
     @staticmethod

@@ -82,10 +82,9 @@ class Snapshot:
             return []
         names = {
             "path": "path", "bucket": "partition._bucket", "rows": "num_records", "size_bytes": "size_bytes",
-            "first": "min._partition", "last": "max._partition", "upload_min": "min._upload", "upload_max": "max._upload",
+            "first": "min._partition", "last": "max._partition",
+            "upload_min": "min._upload", "upload_max": "max._upload",
         }  # fmt: skip
         columns = {field: actions[column].to_pylist() for field, column in names.items()}
-        files = [
-            DataFile(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
-        ]
+        files = [DataFile(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         return sorted(files, key=lambda file: (file.bucket, file.first, file.path))

@@ -1,13 +1,15 @@
 """Accepted rows of one upload on their way into the use case's table: spooled, de-duplicated, merged in one commit.
 
-Merging is copy-on-write by hand: files that hold a row of the upload are rewritten without it (a bucket's file has at most
-131,072 rows), everything else is appended, and one transaction adds and removes the files. `DeltaTable.merge` reads and
-rewrites whole buckets, took 2.8 to 4 s where this takes a fraction, holds its hash table in memory, and cannot share its
-commit with an append. Retries of the commit are off: whoever committed in between may have brought the same keys.
+Merging is copy-on-write by hand: files that hold a row of the upload are rewritten without it (a file has at most
+131,072 rows), everything else is appended, and one transaction adds and removes the files. `DeltaTable.merge` rewrites
+whole buckets (40,000 rows into 4 million: 2.8 to 4 s; this takes 0.8 s, 0.2 s when no key was there before), holds its
+hash table in memory, and cannot share its commit with an append. Retries of the commit are off: whoever committed in
+between may have brought the same keys.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +42,7 @@ EMPTY_BUCKETS = 16
 
 @dataclass
 class Scope:
-    """Rows of the upload that can only meet each other: one bucket, or all of them when a row key may change buckets."""
+    """Rows of the upload that can only meet each other: one bucket, or all when a row key may change buckets."""
 
     rows: pa.Table
     bounds: dict[int, tuple[int, int]]  # rows of a bucket: from, to
@@ -55,9 +57,7 @@ class UploadStaging:
         self._table, self._upload = table, upload
         self._use_case = table.use_case
         self._row_key = self._use_case.contract.row_key
-        self._keyed = (
-            upload.purpose is not Purpose.ACTUALS
-        )  # actuals have no partition columns, and so no bucket
+        self._keyed = upload.purpose is not Purpose.ACTUALS  # actuals have no partition columns, and so no bucket
         self._schema = file_schema(self._use_case)
         targets = set(self._use_case.target_columns)
         columns = self._use_case.columns_for(upload.purpose)
@@ -80,8 +80,7 @@ class UploadStaging:
         if not len(frame):
             return
         columns = {
-            name: pa.array(frame[name], type=self._schema.field(name).type, from_pandas=True)
-            for name in self._columns
+            name: pa.array(frame[name], type=self._schema.field(name).type, from_pandas=True) for name in self._columns
         }
         rows = pa.table({**columns, "_line": pa.array(frame["_line"], type=pa.int64())})
         pids, buckets = self._place(frame)
@@ -91,7 +90,7 @@ class UploadStaging:
         order = np.argsort(buckets, kind="stable")
         rows, buckets = rows.take(pa.array(order)), buckets[order]
         starts = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(rows)]
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in itertools.pairwise(starts):
             self._spool.append(int(buckets[start]), rows.slice(start, stop - start))
 
     def _place(self, frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -126,16 +125,16 @@ class UploadStaging:
             groups.setdefault(spooled % self._buckets if local else 0, []).append(spooled)
         scopes = []
         for group in groups.values():
-            tables, bounds, start = [], {}, 0
+            tables: list[pa.Table] = []
+            bounds: dict[int, tuple[int, int]] = {}
+            start = 0
             for spooled in group:
                 tables.append(self._spool.read(spooled))
                 bucket, stop = spooled % self._buckets, start + len(tables[-1])
                 bounds[bucket] = (bounds.get(bucket, (start, stop))[0], stop)
                 start = stop
             rows = pa.concat_tables(tables)
-            scopes.append(
-                Scope(rows, bounds, latest_of_each_key(rows, rows["_hash"].to_numpy(), self._row_key))
-            )
+            scopes.append(Scope(rows, bounds, latest_of_each_key(rows, rows["_hash"].to_numpy(), self._row_key)))
         return scopes
 
     def _match(self, scope: Scope) -> Matches:
@@ -240,9 +239,7 @@ class UploadStaging:
         stays[gone] = False
         return self._table.read_file(file).filter(pa.array(stays))
 
-    def _finished(
-        self, rows: pa.Table, positions: np.ndarray, source: np.ndarray, values: pa.Table | None
-    ) -> pa.Table:
+    def _finished(self, rows: pa.Table, positions: np.ndarray, source: np.ndarray, values: pa.Table | None) -> pa.Table:
         """Rows of the upload in the table's own columns."""
         count = len(rows)
         names = pa.array(self._partitions, type=pa.string())

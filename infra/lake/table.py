@@ -160,9 +160,7 @@ class UseCaseTable:
         grouped = rows.group_by("_partition", use_threads=False).aggregate(
             [("_upload", "count"), ("_labelled", "count"), ("_upload", "max"), ("_labelled", "max")]
         )
-        frame = pd.DataFrame(
-            {"partition": grouped["_partition"].cast(pa.string()).to_pandas(), "bucket": bucket}
-        )
+        frame = pd.DataFrame({"partition": grouped["_partition"].cast(pa.string()).to_pandas(), "bucket": bucket})
         frame["rows"] = grouped["_upload_count"].to_numpy()
         frame["labelled"] = grouped["_labelled_count"].to_numpy()
         frame["open"] = frame["rows"] - frame["labelled"]
@@ -199,9 +197,7 @@ class UseCaseTable:
         if partitions is not None:
             conditions.append(pc.field("_partition").isin(list(partitions)))
         if labelled is not None:
-            conditions.append(
-                pc.field("_labelled").is_valid() if labelled else ~pc.field("_labelled").is_valid()
-            )
+            conditions.append(pc.field("_labelled").is_valid() if labelled else ~pc.field("_labelled").is_valid())
         if upload_seq is not None:
             conditions.append(pc.field("_upload") == upload_seq)
         combined: pc.Expression | None = None
@@ -209,14 +205,10 @@ class UseCaseTable:
             combined = condition if combined is None else combined & condition
         return combined
 
-    def _scan(
-        self, files: Sequence[DataFile], columns: list[str] | None, chosen: pc.Expression | None
-    ) -> pa.Table:
+    def _scan(self, files: Sequence[DataFile], columns: list[str] | None, chosen: pc.Expression | None) -> pa.Table:
         schema = file_schema(self.use_case)
         if not files:
             return schema.empty_table().select(columns or schema.names)
         with storage_errors(self.location.url):
-            data = pads.dataset(
-                [file.path for file in files], schema=schema, format="parquet", filesystem=self._fs
-            )
+            data = pads.dataset([file.path for file in files], schema=schema, format="parquet", filesystem=self._fs)
             return data.to_table(columns=columns, filter=chosen)

@@ -1,4 +1,4 @@
-"""Writes the data files of a merge: sorted by partition, at most 131,072 rows each, with the statistics that prune them."""
+"""Writes the data files of a merge: sorted by partition, at most 131,072 rows each, with statistics that prune them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SMALL_ROWS, SMALL_FILES = 16_384, 16
 
 
 class FilesWriter:
-    """Collects what one commit adds and removes. Names carry a random part: a second attempt never overwrites a file that
-    a reader, or the log, may know."""
+    """Collects what one commit adds and removes. File names carry a random part: a second attempt never overwrites a
+    file that a reader, or the log, may know."""
 
     def __init__(self, location: Location, schema: pa.Schema, upload_id: str) -> None:
         self._location, self._schema = location, schema
@@ -116,7 +116,5 @@ class FilesWriter:
             "nullCount": {"_partition": 0, "_upload": 0},
         }
         self.added.append(
-            AddAction(
-                path, size, {"_bucket": str(bucket)}, int(time.time() * 1000), True, json.dumps(statistics)
-            )
+            AddAction(path, size, {"_bucket": str(bucket)}, int(time.time() * 1000), True, json.dumps(statistics))
         )

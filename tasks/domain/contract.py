@@ -64,9 +64,7 @@ class Contract(Frozen):
     row_key: tuple[ColumnName, ...] = Field(min_length=1)
     extra_columns: Literal["refuse", "ignore"] = "refuse"
     encoding: str = Field(default="utf-8", description="of text files without a byte order mark")
-    max_bad_rows: float = Field(
-        default=0.1, ge=0, le=1, description="share of bad rows above which a file is rejected"
-    )
+    max_bad_rows: float = Field(default=0.1, ge=0, le=1, description="share of bad rows above which a file is rejected")
 
     @model_validator(mode="after")
     def _row_key_is_declared(self) -> Contract:

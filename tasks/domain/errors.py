@@ -29,9 +29,7 @@ class OrchardError(Exception):
     next. All are plain strings, so that an error pickles and fits into a database row.
     """
 
-    def __init__(
-        self, message: str, *, expected: str = "", found: str = "", where: str = "", hint: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, expected: str = "", found: str = "", where: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.message, self.expected, self.found, self.where, self.hint = message, expected, found, where, hint
 
@@ -46,9 +44,7 @@ class OrchardError(Exception):
         return _rebuild, (type(self), self.message, self.expected, self.found, self.where, self.hint)
 
 
-def _rebuild(
-    kind: type[OrchardError], message: str, expected: str, found: str, where: str, hint: str
-) -> OrchardError:
+def _rebuild(kind: type[OrchardError], message: str, expected: str, found: str, where: str, hint: str) -> OrchardError:
     return kind(message, expected=expected, found=found, where=where, hint=hint)
 
 

@@ -60,7 +60,7 @@ class Run(Frozen):
     attempts: int = 1
     started_at: datetime
     finished_at: datetime | None = None
-    receipt: dict[str, object] = {}
+    receipt: dict[str, object] = Field(default={})
     error: str | None = None
 
 

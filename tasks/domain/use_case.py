@@ -110,9 +110,7 @@ class Training(Frozen):
     holdout: float = Field(default=0.2, gt=0, lt=0.5)
     refit: bool = Field(default=True, description="what serves is the winner refitted on all rows")
     timeout_s: float = Field(default=60.0, gt=0, description="per partition; a longer fit is given up")
-    max_failed: float = Field(
-        default=0.2, ge=0, le=1, description="share of failed partitions that stops a run"
-    )
+    max_failed: float = Field(default=0.2, ge=0, le=1, description="share of failed partitions that stops a run")
     ridge_alpha: float = Field(default=1.0, ge=0)
     lightgbm: LightGBMOptions = LightGBMOptions()
     tenant_wide: TenantWide = TenantWide()
@@ -128,7 +126,7 @@ class UseCase(Frozen):
     description: str = ""
     kind: Kind
     contract: Contract
-    derived: dict[ColumnName, Derived] = {}
+    derived: dict[ColumnName, Derived] = Field(default={})
     partition_by: tuple[ColumnName, ...] = Field(min_length=1, max_length=5)
     target: ColumnName
     time: ColumnName | None = None
@@ -184,9 +182,9 @@ class UseCase(Frozen):
                 f"classification needs a target with classes: a threshold, or a column with allowed values; "
                 f"{self.target!r} has neither"
             )
-        if self.kind is Kind.REGRESSION and self.target in columns:
-            if columns[self.target].type not in NUMERIC_TYPES:
-                raise ValueError(f"regression needs a numeric target, {self.target!r} is not")
+        numeric = self.target not in columns or columns[self.target].type in NUMERIC_TYPES
+        if self.kind is Kind.REGRESSION and not numeric:
+            raise ValueError(f"regression needs a numeric target, {self.target!r} is not")
         if self.training.validation + self.training.holdout >= 0.8:
             raise ValueError("validation and holdout leave less than 20 % of the rows for training")
         for name in self.target_columns:
@@ -248,7 +246,5 @@ class UseCase(Frozen):
         """Digest of everything that shapes a model; schedule, gate and description do not."""
         shape = self.model_dump(mode="json", exclude={"description", "gate", "schedule", "training"})
         shape["metric"] = self.metric.value
-        shape["training"] = self.training.model_dump(
-            mode="json", exclude={"version", "timeout_s", "max_failed"}
-        )
+        shape["training"] = self.training.model_dump(mode="json", exclude={"version", "timeout_s", "max_failed"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]

@@ -66,9 +66,15 @@ def typed_frame(columns: Mapping[str, pa.ChunkedArray], use_case: UseCase) -> pd
     return pd.DataFrame({**series, UNPARSED: text.to_pandas()})
 
 
+def rows_at(table: pa.Table, at: Lines) -> list[dict[str, object]]:
+    """Rows of a table at some positions."""
+    rows: list[dict[str, object]] = table.take(pa.array(at)).to_pylist()
+    return rows
+
+
 def _series(values: pa.ChunkedArray) -> pd.Series:
     """pandas has no null in int64 and bool; float64 would round large keys, so nullable types take over."""
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-    if values.null_count and values.type in nullable:
-        return values.to_pandas(types_mapper=nullable.get)
-    return values.to_pandas(date_as_object=False)
+    mapper = nullable.get if values.null_count else None
+    series: pd.Series = values.to_pandas(date_as_object=False, types_mapper=mapper)
+    return series

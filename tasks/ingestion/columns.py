@@ -51,9 +51,7 @@ def check_columns(found: Sequence[str], use_case: UseCase, purpose: Purpose, whe
     """The contract's columns for this purpose, all of which the file has. Columns that the contract knows but this
     purpose does not need are left unread. Raises `ContractBroken` for duplicate, missing, unknown, too many columns."""
     if len(found) > MAX_COLUMNS:
-        raise ContractBroken(
-            f"the file has {len(found):,} columns", expected=f"at most {MAX_COLUMNS:,}", where=where
-        )
+        raise ContractBroken(f"the file has {len(found):,} columns", expected=f"at most {MAX_COLUMNS:,}", where=where)
     if repeated := [name for name, times in Counter(found).items() if times > 1]:
         raise ContractBroken(
             f"the header names a column twice: {_listed(repeated)}",
@@ -117,9 +115,7 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # nested or binary values
-        return pa.chunked_array(
-            [pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())]
-        )
+        return pa.chunked_array([pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())])
 
 
 def _from_text(text: pa.ChunkedArray, kind: ColumnType) -> tuple[pa.ChunkedArray, Mask | None]:
@@ -174,9 +170,7 @@ def _timestamps(text: pa.ChunkedArray) -> pa.ChunkedArray:
         except pa.ArrowInvalid:
             continue
     parsed = pd.to_datetime(text.to_pandas(), format="ISO8601", utc=True, errors="coerce")
-    return pa.chunked_array(
-        [pa.array(parsed.dt.as_unit("us"), ARROW_TYPES[ColumnType.TIMESTAMP], from_pandas=True)]
-    )
+    return pa.chunked_array([pa.array(parsed.dt.as_unit("us"), ARROW_TYPES[ColumnType.TIMESTAMP], from_pandas=True)])
 
 
 def _dates(text: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from tasks.domain.contract import ColumnType
 from tasks.domain.errors import UnreadableUpload
 from tasks.domain.names import Purpose
 from tasks.domain.use_case import UseCase
-from tasks.ingestion.chunks import CHUNK_ROWS, Broken, Chunk, Lines, typed_frame
+from tasks.ingestion.chunks import CHUNK_ROWS, Broken, Chunk, Lines, rows_at, typed_frame
 from tasks.ingestion.columns import ARROW_TYPES, NULLS, check_columns
 from tasks.ingestion.streams import UploadedFile, record_blocks
 
@@ -89,14 +90,13 @@ def _chunks(block: bytes, layout: Layout, use_case: UseCase, line: int) -> Itera
     def raw_at(offset: int, at: Lines) -> list[dict[str, object]]:
         if not texts:  # only blocks with bad rows are parsed once more, to show their text
             texts.append(_text(block, layout)[0])
-        rows: list[dict[str, object]] = texts[0].take(pa.array(at + offset)).to_pylist()
-        return rows
+        return rows_at(texts[0], at + offset)
 
     for start in range(0, max(len(table), 1), CHUNK_ROWS):
         part = table.slice(start, CHUNK_ROWS)
         frame = typed_frame({name: part[name] for name in layout.needed}, use_case)
         here = broken if start == 0 else []
-        yield Chunk(frame, lines[start : start + CHUNK_ROWS], lambda at, start=start: raw_at(start, at), here)
+        yield Chunk(frame, lines[start : start + CHUNK_ROWS], partial(raw_at, start), here)
 
 
 def _typed(block: bytes, layout: Layout, use_case: UseCase) -> pa.Table:

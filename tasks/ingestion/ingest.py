@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from tasks.domain.errors import TooManyBadRows, UnreadableUpload
@@ -18,13 +19,17 @@ from tasks.ingestion.quarantine import DUPLICATE, QUARANTINED, REPEATED, UNKNOWN
 from tasks.ingestion.readers import read_chunks
 from tasks.ingestion.streams import UploadedFile
 from tasks.ports import UNPARSED, Files, Staging, Validator
+from tasks.scorer import partition_names
+
+MOST_NAMED = 10_000
 
 
 class Ingested(NamedTuple):
     """What became of an upload.
 
     `rules`: rows per broken rule (a row that breaks two counts under both); `quarantine` and `report`: paths under the
-    tenant's root, None where nothing was quarantined.
+    tenant's root, None where nothing was quarantined; `quarantined_partitions`: those that quarantined rows name (the
+    first ten thousand), because one that has no other row must still be accounted for.
     """
 
     dataset_version: int
@@ -32,24 +37,26 @@ class Ingested(NamedTuple):
     rules: Mapping[str, int]
     quarantine: str | None
     report: str
+    quarantined_partitions: tuple[str, ...]
 
 
 def ingest(
     path: Path, use_case: UseCase, upload: Upload, validator: Validator, staging: Staging, files: Files
 ) -> Ingested:
-    """Every row of the file ends in exactly one of accepted, quarantined, duplicate; accepted ones are merged in one commit.
+    """Every row of the file ends in exactly one of accepted, quarantined, duplicate; one commit merges the accepted.
 
     Called again for the same upload, it finds that commit and returns the same receipt. Raises `UnreadableUpload`,
-    `ContractBroken`, and `TooManyBadRows` when more rows are bad than the contract tolerates, or no row has a target: then
-    nothing is merged, and quarantine and report are kept for inspection.
+    `ContractBroken`, and `TooManyBadRows` when more rows are bad than the contract tolerates, or no row has a target:
+    then nothing is merged, and quarantine and report are kept for inspection.
     """
     read = 0
     labelled = False
+    named: set[str] = set()
     with Quarantine(use_case.id, upload.upload_id) as quarantine:
         for chunk in read_chunks(UploadedFile(path, upload.filename), use_case, upload.purpose):
             read += len(chunk.lines) + len(chunk.broken)
             labelled = labelled or _has_target(chunk.frame, use_case)
-            staging.append(_accepted(chunk, validator, quarantine))
+            staging.append(_accepted(chunk, validator, quarantine, use_case, named))
         if not read:
             raise UnreadableUpload(
                 "the file has a header but no rows", where=upload.filename, expected="at least one row"
@@ -77,7 +84,7 @@ def ingest(
             )
         merged = staging.merge()
         receipt = RowReceipt(read=read, accepted=merged.accepted, quarantined=bad, duplicate=merged.duplicate)
-        return Ingested(merged.version, receipt, dict(quarantine.rules), kept, report)
+        return Ingested(merged.version, receipt, dict(quarantine.rules), kept, report, tuple(sorted(named)))
 
 
 def _has_target(frame: pd.DataFrame, use_case: UseCase) -> bool:
@@ -85,8 +92,10 @@ def _has_target(frame: pd.DataFrame, use_case: UseCase) -> bool:
     return bool(present) and bool(frame[present].notna().all(axis=1).any())
 
 
-def _accepted(chunk: Chunk, validator: Validator, quarantine: Quarantine) -> pd.DataFrame:
-    """The chunk's good rows with `_line`; bad ones and broken records go to quarantine."""
+def _accepted(
+    chunk: Chunk, validator: Validator, quarantine: Quarantine, use_case: UseCase, named: set[str]
+) -> pd.DataFrame:
+    """The chunk's good rows with `_line`; bad ones and broken records go to quarantine, their partitions to `named`."""
     broken = chunk.broken
     quarantine.add([b.line for b in broken], [[b.rule] for b in broken], [b.text for b in broken])
     frame = chunk.frame.drop(columns=UNPARSED).assign(_line=chunk.lines)
@@ -96,6 +105,12 @@ def _accepted(chunk: Chunk, validator: Validator, quarantine: Quarantine) -> pd.
     if not len(found):
         return frame
     by_row = found.groupby("row", sort=True)["rule"].agg(list)
-    bad = by_row.index.to_numpy(dtype="int64")
+    bad = by_row.index.to_numpy().astype(np.int64)
     quarantine.add(chunk.lines[bad].tolist(), by_row.tolist(), chunk.raw(bad))
-    return frame.drop(index=bad)
+    if set(use_case.partition_by) <= set(frame.columns) and len(named) < MOST_NAMED:
+        keyed = frame.loc[bad].dropna(subset=list(use_case.partition_by))
+        types = {name: column.type.value for name, column in use_case.contract.columns.items()}
+        named.update(partition_names(keyed, use_case.partition_by, types).unique())
+    good = np.ones(len(frame), dtype=bool)
+    good[bad] = False
+    return frame.loc[good]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from tasks.domain.contract import ColumnType
 from tasks.domain.errors import UnreadableUpload
 from tasks.domain.names import Purpose
 from tasks.domain.use_case import UseCase
-from tasks.ingestion.chunks import CHUNK_ROWS, Broken, Chunk, Lines, typed_frame
+from tasks.ingestion.chunks import CHUNK_ROWS, Broken, Chunk, Lines, rows_at, typed_frame
 from tasks.ingestion.columns import ARROW_TYPES, check_columns
 from tasks.ingestion.streams import UploadedFile, record_blocks
 
@@ -26,7 +27,9 @@ FAST_TYPES = ARROW_TYPES | {ColumnType.DATE: pa.string(), ColumnType.TIMESTAMP: 
 
 
 def read_json_lines(source: UploadedFile, use_case: UseCase, purpose: Purpose) -> Iterator[Chunk]:
-    """Chunks of a JSON lines file; lines count from 1, empty ones do not. Raises `UnreadableUpload`, `ContractBroken`."""
+    """Chunks of a JSON lines file; full lines count from 1. Raises `UnreadableUpload`,
+    `ContractBroken`.
+    """
     needed: tuple[str, ...] | None = None
     line = 1
     for block in record_blocks(source, use_case.contract.encoding, quotes=False):
@@ -44,9 +47,7 @@ def _keys(block: bytes, where: str) -> list[str]:
         if value is not None:
             keys.update(dict.fromkeys(value))
     if not keys:
-        raise UnreadableUpload(
-            "no line is a JSON object", where=where, expected='lines like {"store": 12, "sku": 7}'
-        )
+        raise UnreadableUpload("no line is a JSON object", where=where, expected='lines like {"store": 12, "sku": 7}')
     return list(keys)
 
 
@@ -80,7 +81,7 @@ def _chunks(block: bytes, needed: tuple[str, ...], use_case: UseCase, line: int)
         yield Chunk(
             frame,
             lines[start : start + CHUNK_ROWS],
-            lambda at, part=part: part.take(pa.array(at)).to_pylist(),
+            partial(rows_at, part),
             here,
         )
 

@@ -23,9 +23,7 @@ import pyarrow.parquet as pq
 from tasks.domain.errors import StorageUnavailable
 from tasks.ports import Files
 
-SCHEMA = pa.schema(
-    [("line", pa.int64()), ("outcome", pa.string()), ("rule", pa.string()), ("row", pa.string())]
-)
+SCHEMA = pa.schema([("line", pa.int64()), ("outcome", pa.string()), ("rule", pa.string()), ("row", pa.string())])
 
 QUARANTINED, DUPLICATE = "quarantined", "duplicate"
 REPEATED = "row key comes again later in the file"
@@ -83,9 +81,7 @@ class Quarantine:
                 self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
             self._writer.write_table(table)
         except OSError as error:
-            raise StorageUnavailable(
-                "disk full: quarantine could not be written", found=str(error)
-            ) from error
+            raise StorageUnavailable("disk full: quarantine could not be written", found=str(error)) from error
 
     def add_frame(self, frame: pd.DataFrame, rule: str, outcome: str = QUARANTINED) -> None:
         """Adds rows of a frame with `_line`, all for the same reason."""
@@ -94,13 +90,26 @@ class Quarantine:
             self.add(frame["_line"].tolist(), [[rule]] * len(frame), rows, outcome)  # type: ignore[arg-type]
 
     def keep(self, files: Files) -> str | None:
-        """Stores what was collected, in place of what an earlier attempt stored; returns its path, None if nothing was."""
+        """Stores what was collected, in place of what an earlier attempt stored; returns its path, None without
+        rows.
+        """
         if self._writer is None:
             files.delete(self.path)
             return None
         self._writer.close()
         files.put(self.path, self._file)
         return self.path
+
+
+def read_quarantine(files: Files, use_case: str, upload_id: str, limit: int) -> list[dict[str, object]]:
+    """At most `limit` rows that an upload left there, as the module says; empty where it left none."""
+    path = quarantine_path(use_case, upload_id)
+    if not files.exists(path):
+        return []
+    with files.local(path) as local, pq.ParquetFile(local) as file:
+        batch = next(file.iter_batches(batch_size=limit), None)
+        rows: list[dict[str, object]] = [] if batch is None else batch.to_pylist()
+        return rows
 
 
 def _json(row: Mapping[str, object] | str) -> str:

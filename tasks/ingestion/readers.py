@@ -1,8 +1,9 @@
-"""Uploaded files as typed chunks: CSV, JSON lines, Parquet. What a file is follows from its bytes, never from its name."""
+"""Uploaded files as typed chunks: CSV, JSON lines, Parquet. Its bytes say what a file is, never its name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 from tasks.domain.errors import ContractBroken, UnreadableUpload
 from tasks.domain.names import Purpose
 from tasks.domain.use_case import UseCase
-from tasks.ingestion.chunks import CHUNK_ROWS, Chunk, typed_frame
+from tasks.ingestion.chunks import CHUNK_ROWS, Chunk, rows_at, typed_frame
 from tasks.ingestion.columns import check_columns
 from tasks.ingestion.csv_files import read_csv
 from tasks.ingestion.json_lines import read_json_lines
@@ -52,7 +53,7 @@ def read_parquet(source: UploadedFile, use_case: UseCase, purpose: Purpose) -> I
                 frame = typed_frame({name: table[name] for name in needed}, use_case)
                 lines = np.arange(line, line + len(table), dtype=np.int64)
                 line += len(table)
-                yield Chunk(frame, lines, lambda at, table=table: table.take(pa.array(at)).to_pylist())
+                yield Chunk(frame, lines, partial(rows_at, table))
     except ContractBroken:
         raise
     except (pa.ArrowException, OSError) as error:

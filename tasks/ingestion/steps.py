@@ -39,7 +39,8 @@ def _ingest(space: Space, upload: Upload, run: Run) -> Upload:
         done = ingest(path, use_case, upload, space.validator(use_case, upload), staging, space.files)
     staging.discard()
     receipt = done.receipt
-    space.records.finish_run(run, {**receipt.model_dump(), "rules": dict(done.rules)})
+    facts = {"rules": dict(done.rules), "quarantined_partitions": list(done.quarantined_partitions)}
+    space.records.finish_run(run, {**receipt.model_dump(), **facts, "dataset_version": done.dataset_version})
     return space.records.update_upload(
         upload.upload_id,
         status=UploadStatus.INGESTED,

@@ -1,4 +1,6 @@
-"""Uploaded text as UTF-8 blocks of whole records: decompressed by magic bytes, decoded by byte order mark or contract."""
+"""Uploaded text as UTF-8 blocks of whole records, decompressed by magic bytes, decoded by byte order mark or
+contract.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 import pyarrow as pa
 
@@ -57,12 +59,10 @@ def opened(source: UploadedFile) -> Iterator[IO[bytes]]:
         raise UnreadableUpload("the file is empty", where=source.name, expected=KINDS)
     for start, name in FOREIGN.items():
         if magic.startswith(start):
-            raise UnreadableUpload(
-                f"the file is {name}", where=source.name, expected=KINDS, hint="export it as CSV"
-            )
+            raise UnreadableUpload(f"the file is {name}", where=source.name, expected=KINDS, hint="export it as CSV")
     if magic.startswith(GZIP):
         with gzip.open(source.path, "rb") as stream:
-            yield stream
+            yield cast(IO[bytes], stream)
     elif magic.startswith(ZSTD):
         with pa.input_stream(str(source.path), compression="zstd", buffer_size=READ_BYTES) as arrow:
             yield arrow
@@ -72,7 +72,7 @@ def opened(source: UploadedFile) -> Iterator[IO[bytes]]:
 
 
 def text_pieces(source: UploadedFile, encoding: str) -> Iterator[bytes]:
-    """The text as UTF-8 in pieces of a few megabytes. Raises `UnreadableUpload`: truncated, binary, not in this encoding."""
+    """The text as UTF-8 in pieces of a few megabytes. Raises `UnreadableUpload`: cut off, binary, another encoding."""
     decoder: codecs.IncrementalDecoder | None = None
     read = 0
     try:
@@ -85,9 +85,7 @@ def text_pieces(source: UploadedFile, encoding: str) -> Iterator[bytes]:
                     if b"\0" in piece[:4096] and not encoding.lower().replace("_", "-").startswith(
                         ("utf-16", "utf-32")
                     ):
-                        raise UnreadableUpload(
-                            "the file is binary, not text", where=source.name, expected=KINDS
-                        )
+                        raise UnreadableUpload("the file is binary, not text", where=source.name, expected=KINDS)
                 text = decoder.decode(piece)
                 read += len(piece)
                 if "\0" in text:

@@ -16,8 +16,8 @@ from tasks.scorer import class_positions, derive, row_keys, to_number
 def live_error(actuals: pd.DataFrame, predictions: pa.Table, use_case: UseCase) -> pd.DataFrame:
     """One `HEALTH` row per partition that has both, sorted by partition.
 
-    `actuals`: labelled rows of the use case's table. `predictions`: published `PREDICTION` rows with `run_id`; of several
-    for one row key the latest run's counts. Losses are those of the use case's metric, per row, summed.
+    `actuals`: labelled rows of the use case's table. `predictions`: published `PREDICTION` rows with `run_id`; of
+    several for one row key the latest run's counts. Losses are those of the use case's metric, per row, summed.
     """
     if actuals.empty or predictions.num_rows == 0:
         return pd.DataFrame(columns=list(HEALTH))

@@ -31,9 +31,9 @@ def measure_health(space: Space, use_case_id: str, upload_id: str) -> int:
     partitions = table.partitions(upload.dataset_version)
     touched = partitions[partitions["last_labelled"] >= upload.seq]
     health = [pd.DataFrame(columns=list(HEALTH))]
-    for bucket, group in touched.groupby("bucket"):
-        names = list(group["partition"])
-        rows = table.read(upload.dataset_version, int(bucket), names, labelled=True)
+    for bucket in sorted(set(touched["bucket"].tolist())):
+        names = touched.loc[touched["bucket"] == bucket, "partition"].tolist()
+        rows = table.read(upload.dataset_version, bucket, names, labelled=True)
         rows = rows[rows["_labelled"] == upload.seq]
         health.append(live_error(rows, predictions.read(partitions=names), use_case))
     records.save_health(run, pd.concat([frame for frame in health if len(frame)] or health))

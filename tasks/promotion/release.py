@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
+from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
 from tasks.domain.outcome import Promote, Verdict
 from tasks.domain.run import Release, Run, run_key

@@ -42,16 +42,12 @@ def judge_candidates(space: Space, use_case_id: str, training_run: int) -> tuple
     )
     candidates = records.partition_models(trained)
     champions = records.verdicts(use_case_id, run.release_version) if run.release_version is not None else None
-    verdicts = judge_all(
-        candidates, champions, comparisons(candidates), gate=use_case.gate, metric=use_case.metric
-    )
+    verdicts = judge_all(candidates, champions, comparisons(candidates), gate=use_case.gate, metric=use_case.metric)
     return run, verdicts
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def compose_release(
-    space: Space, run: Run, training_run: int, verdicts: dict[str, Verdict]
-) -> Release | None:
+def compose_release(space: Space, run: Run, training_run: int, verdicts: dict[str, Verdict]) -> Release | None:
     """A self-contained release in the production registry, loaded and tried; None when nothing changed."""
     if run.status is RunStatus.FINISHED:
         return None

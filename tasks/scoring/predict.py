@@ -11,7 +11,8 @@ from tasks.scorer import Scorer, row_keys
 
 
 def answer_rows(frame: pd.DataFrame, use_case: UseCase, scorer: Scorer) -> pa.Table:
-    """One `PREDICTION` row per row of `frame` (the contract's columns and `_partition`), sorted by partition and row key.
+    """One `PREDICTION` row per row of `frame` (the contract's columns and `_partition`), sorted by partition and row
+    key.
 
     The order makes a batch's file the same whichever attempt wrote it.
     """

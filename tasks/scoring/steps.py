@@ -62,7 +62,8 @@ def score_batch(space: Space, run: Run, batch: Batch) -> None:
     """Predicts the rows of one batch; they stay unseen until the run is published."""
     space.records.start_batch(batch)
     use_case = space.tenant.use_case(run.use_case)
-    assert run.dataset_version is not None and run.release_version is not None
+    assert run.dataset_version is not None
+    assert run.release_version is not None
     seq = space.records.upload(run.upload_id).seq if run.upload_id else None
     frame = space.table(use_case).read(
         run.dataset_version,

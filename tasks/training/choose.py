@@ -22,9 +22,7 @@ def choose(losses: Mapping[Estimator, Floats]) -> Estimator:
     admitted = {estimator: rows for estimator, rows in admitted.items() if np.isfinite(rows).all()}
     if not admitted:
         return Estimator.NAIVE
-    best = min(
-        admitted, key=lambda estimator: float(admitted[estimator].mean() if len(admitted[estimator]) else 0)
-    )
+    best = min(admitted, key=lambda estimator: float(admitted[estimator].mean() if len(admitted[estimator]) else 0))
     for estimator, rows in admitted.items():
         if len(rows) < 2:
             return estimator

@@ -70,17 +70,11 @@ def fit_lightgbm(
     else:
         target, spec["present"] = _present(target)
         many = len(spec["present"]) > 2
-        params |= (
-            {"objective": "multiclass", "num_class": len(spec["present"])}
-            if many
-            else {"objective": "binary"}
-        )
+        params |= {"objective": "multiclass", "num_class": len(spec["present"])} if many else {"objective": "binary"}
 
     def give_up(state: Any) -> None:
         if clock() > deadline:
-            raise FitGivenUp(
-                "LightGBM took longer than training.timeout_s", found=f"iteration {state.iteration}"
-            )
+            raise FitGivenUp("LightGBM took longer than training.timeout_s", found=f"iteration {state.iteration}")
 
     numeric = features.numeric.shape[1]
     data = lightgbm.Dataset(
@@ -89,9 +83,7 @@ def fit_lightgbm(
         categorical_feature=list(range(numeric, numeric + len(spec["categories"]))),
         params=params,
     )
-    booster = lightgbm.train(
-        params, data, options.num_iterations, callbacks=[give_up], keep_training_booster=True
-    )
+    booster = lightgbm.train(params, data, options.num_iterations, callbacks=[give_up], keep_training_booster=True)
     return Model("lightgbm", spec, booster)
 
 
@@ -108,8 +100,7 @@ def fit_linear(features: Features, target: Floats, metric: Metric, alpha: float)
     numbers = features.numeric
     seen = ~np.isnan(numbers)
     fill = [
-        float(np.median(column[known])) if known.any() else 0.0
-        for column, known in zip(numbers.T, seen.T, strict=True)
+        float(np.median(column[known])) if known.any() else 0.0 for column, known in zip(numbers.T, seen.T, strict=True)
     ]
     numbers = np.where(seen, numbers, fill)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -118,9 +109,7 @@ def fit_linear(features: Features, target: Floats, metric: Metric, alpha: float)
     mean, scale = np.where(usable, mean, 0.0), np.where(usable, scale, 1.0)
     blocks = [np.where(usable, np.clip((numbers - mean) / scale, -1e6, 1e6), 0.0)]
     for name, categories in spec["categories"].items():
-        blocks.append(
-            (features.positions(name, categories)[:, None] == np.arange(len(categories))).astype(float)
-        )
+        blocks.append((features.positions(name, categories)[:, None] == np.arange(len(categories))).astype(float))
     design = np.hstack(blocks)
     if metric in OBJECTIVES:
         fitted = Ridge(alpha=alpha, solver="svd").fit(design, target)

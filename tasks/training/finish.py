@@ -18,7 +18,6 @@ from tasks.ports import Space
 from tasks.training.lineage import (
     bundle_run,
     folder,
-    latest_comparable,
     load_tenant_wide,
     previous_run,
     recipe,
@@ -94,7 +93,11 @@ def log_and_settle(space: Space, run: Run) -> None:
         "upload_seq": upload_seq(space.table(use_case).partitions(run.dataset_version or 0)),
     }
     unchanged = previous is not None and not (rows["outcome"] == PartitionOutcome.TRAINED).any()
-    if previous is not None and unchanged and set(rows["partition"]) == set(records.partition_models(previous)["partition"]):
+    if (
+        previous is not None
+        and unchanged
+        and set(rows["partition"]) == set(records.partition_models(previous)["partition"])
+    ):
         records.finish_run(run, {**facts, "bundle_run": bundle_run(previous)})
         return
     with space.scratch(f"bundle-{run.run_id}") as scratch:

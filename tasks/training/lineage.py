@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from tasks import bundle
-from tasks.domain.names import Stage
+from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Batch, Run, RunStatus
 from tasks.domain.use_case import UseCase
 from tasks.ports import Space
@@ -39,9 +39,9 @@ def latest_comparable(runs: Iterable[Run], use_case: UseCase, before: int | None
     """The newest finished training run with the same recipe; `runs` come newest first."""
     wanted = recipe(use_case)
     for run in runs:
-        if run.status is RunStatus.FINISHED and (before is None or run.run_id < before):
-            if all(run.receipt.get(key) == value for key, value in wanted.items()):
-                return run
+        earlier = run.status is RunStatus.FINISHED and (before is None or run.run_id < before)
+        if earlier and all(run.receipt.get(key) == value for key, value in wanted.items()):
+            return run
     return None
 
 
@@ -77,3 +77,14 @@ def serving_champion(space: Space, use_case: UseCase) -> Champion | None:
     if trained.receipt.get("contract_hash") != use_case.contract_hash():
         return None
     return Champion(space.registry.scorer(use_case.id, serving.version), serving.upload_seq)
+
+
+def quarantined_partitions(space: Space, use_case: str, version: int) -> set[str]:
+    """Partitions that quarantined rows of history name, in uploads that a dataset version holds."""
+    history = {each.upload_id for each in space.records.uploads(use_case) if each.purpose is Purpose.HISTORY}
+    names: set[str] = set()
+    for run in space.records.runs(use_case, Stage.INGESTION):
+        if run.upload_id in history and int(str(run.receipt.get("dataset_version", version + 1))) <= version:
+            found = run.receipt.get("quarantined_partitions")
+            names.update(map(str, found) if isinstance(found, list) else ())
+    return names

@@ -82,9 +82,7 @@ def train_partition(
         if fitted is not None:
             models[estimator] = (fitted, naive)
     losses = {
-        estimator: row_losses(
-            metric, rows.target[unseen], model.predict(rows.features.rows(unseen), its_naive)
-        )
+        estimator: row_losses(metric, rows.target[unseen], model.predict(rows.features.rows(unseen), its_naive))
         for estimator, (model, its_naive) in models.items()
     }
     validation_rows = cut.holdout - cut.validation
@@ -158,9 +156,7 @@ def _fit(
     target, options, metric = rows.target[part], use_case.training, use_case.metric
     try:
         if estimator is Estimator.LIGHTGBM:
-            return fit_lightgbm(
-                features, target, options.lightgbm, metric, deadline=deadline, clock=clock, seed=seed
-            )
+            return fit_lightgbm(features, target, options.lightgbm, metric, deadline=deadline, clock=clock, seed=seed)
         if estimator is Estimator.LINEAR:
             return fit_linear(features, target, metric, options.ridge_alpha)
     except NotFittable:

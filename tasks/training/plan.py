@@ -1,7 +1,10 @@
-"""What a training run has to do: which partitions to train, which models to take over, which have nothing to learn from."""
+"""What a training run has to do: which partitions to train, which models to take over, which have nothing to learn
+from.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -30,7 +33,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every partition is in exactly one: `train` has `partition`, `bucket`, `rows`; `settled` has `PARTITION_MODEL` rows."""
+    """Every partition is in exactly one: `train` has `partition`, `bucket`, `rows`; `settled` has `PARTITION_MODEL`
+    rows.
+    """
 
     train: pd.DataFrame
     settled: pd.DataFrame
@@ -39,8 +44,8 @@ class Plan:
 def training_key(use_case: UseCase, version: int, selection: Selection, runs: list[Run]) -> str:
     """Idempotency key of a training run.
 
-    Who asks for some partitions, or for all again, wants a run whatever was finished before; so the latest finished run is
-    part of the key then, and a run that was cut off is still found by it.
+    Who asks for some partitions, or for all again, wants a run whatever was finished before; so the latest finished run
+    is part of the key then, and a run that was cut off is still found by it.
     """
     asked: tuple[object, ...] = ("changed",)
     if selection != Selection():
@@ -51,12 +56,17 @@ def training_key(use_case: UseCase, version: int, selection: Selection, runs: li
 
 
 def plan_run(
-    partitions: pd.DataFrame, previous: pd.DataFrame | None, previous_seq: int, selection: Selection
+    partitions: pd.DataFrame,
+    previous: pd.DataFrame | None,
+    previous_seq: int,
+    selection: Selection,
+    quarantined: Iterable[str] = (),
 ) -> Plan:
     """Sorts the partitions of a dataset version.
 
     `partitions`: as `Table.partitions` gives them. `previous`: `PARTITION_MODEL` rows of the latest run with the same
-    contract and training version, which had seen uploads up to `previous_seq`; None without one. What cannot be told
+    contract and training version, which had seen uploads up to `previous_seq`; None without one. `quarantined`:
+    partitions that quarantined rows name; those without any other row are settled too. What cannot be told
     from counts is told in the batch, by content. Raises `NotFound` for a selected partition that does not exist.
     """
     labelled = partitions["labelled"] > 0
@@ -73,11 +83,7 @@ def plan_run(
         as_before = unchanged if not (selection.only_failed or selection.partitions) else ~asked
         kept = labelled & has_model & as_before
         # a partition that was rejected for its few rows is rejected again while they stay the same
-        rejected = (
-            labelled
-            & unchanged
-            & (partitions["partition"].map(known["outcome"]) == PartitionOutcome.REJECTED)
-        )
+        rejected = labelled & unchanged & (partitions["partition"].map(known["outcome"]) == PartitionOutcome.REJECTED)
         train &= ~kept & ~rejected
     else:
         kept = rejected = pd.Series(False, index=partitions.index)
@@ -86,6 +92,9 @@ def plan_run(
         [
             _reused(partitions[kept], known),
             _rows(untrainable, PartitionOutcome.REJECTED, "no row with a target"),
+            _rows(
+                _without_rows(quarantined, partitions), PartitionOutcome.REJECTED, "all of its rows are in quarantine"
+            ),
             _again_rejected(partitions[rejected], known),
             _rows(partitions[left], PartitionOutcome.REJECTED, "not selected, and no earlier model"),
         ],
@@ -114,6 +123,11 @@ def _asked(partitions: pd.DataFrame, previous: pd.DataFrame | None, selection: S
     return pd.Series(True, index=partitions.index)
 
 
+def _without_rows(quarantined: Iterable[str], partitions: pd.DataFrame) -> pd.DataFrame:
+    names = sorted(set(quarantined) - set(partitions["partition"]))
+    return pd.DataFrame({"partition": pd.Series(names, dtype="str"), "labelled": 0})
+
+
 def _rows(partitions: pd.DataFrame, outcome: PartitionOutcome, reason: str) -> pd.DataFrame:
     rows = pd.DataFrame({"partition": partitions["partition"], "rows": partitions["labelled"]})
     return rows.assign(outcome=outcome.value, reason=reason).reindex(columns=list(PARTITION_MODEL))
@@ -121,9 +135,7 @@ def _rows(partitions: pd.DataFrame, outcome: PartitionOutcome, reason: str) -> p
 
 def _reused(partitions: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     rows = known.loc[list(partitions["partition"])].reset_index(names="partition")
-    return rows.assign(outcome=PartitionOutcome.REUSED.value, seconds=0.0).reindex(
-        columns=list(PARTITION_MODEL)
-    )
+    return rows.assign(outcome=PartitionOutcome.REUSED.value, seconds=0.0).reindex(columns=list(PARTITION_MODEL))
 
 
 def _again_rejected(partitions: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

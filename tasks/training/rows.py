@@ -61,9 +61,7 @@ class Rows:
         return hashlib.sha256(np.sort(self.content_hashes).tobytes()).hexdigest()[:32]
 
 
-def labelled_rows(
-    frame: pd.DataFrame, use_case: UseCase, *, keys: bool = False
-) -> tuple[Rows, dict[str, slice]]:
+def labelled_rows(frame: pd.DataFrame, use_case: UseCase, *, keys: bool = False) -> tuple[Rows, dict[str, slice]]:
     """The labelled rows of a frame, and where each partition's are, in order of name.
 
     `frame` has the contract's columns, and `_partition` where it comes from the use case's table; it is not

@@ -23,6 +23,7 @@ from tasks.training.lineage import (
     load_tenant_wide,
     previous_rows,
     previous_run,
+    quarantined_partitions,
     serving_champion,
     tenant_wide_path,
 )
@@ -57,6 +58,7 @@ def plan_training(
             records.partition_models(previous) if previous else None,
             int(str(previous.receipt["upload_seq"])) if previous else 0,
             selection,
+            quarantined_partitions(space, use_case_id, version),
         )
         records.plan(run, plan_batches(run.run_id, plan.train, space.policy.max_batches), plan.settled)
     return run, records.batches(run, pending=True)
@@ -92,11 +94,13 @@ def fit_tenant_wide(space: Space, run: Run) -> None:
         space.files.put(target, scratch / "part.parquet")
 
 
-# One batch is the unit of resumption: its part file is replaced whole, and its rows are stored in one transaction with the
-# mark that it is finished.
+# One batch is the unit of resumption: its part file is replaced whole, and its rows are stored in one transaction with
+# the mark that it is finished.
 @task(task_run_name="train batch {batch.number}", cache_policy=NO_CACHE, persist_result=False)
 def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
-    """Trains the partitions of one batch. Raises `TooManyFailures` once the run has more than the use case tolerates."""
+    """Trains the partitions of one batch. Raises `TooManyFailures` once the run has more than the use case
+    tolerates.
+    """
     check_failures(space, run)
     use_case = space.tenant.use_case(run.use_case)
     space.records.start_batch(batch)

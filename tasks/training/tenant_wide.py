@@ -154,9 +154,7 @@ def _fit(rows: Rows, use_case: UseCase, clock: Clock, seed: int) -> tuple[Model,
     naive = naive_rule(rows.target, len(use_case.classes))
     options = use_case.training.tenant_wide.lightgbm
     try:
-        return fit_lightgbm(
-            rows.features, rows.target, options, use_case.metric, clock=clock, seed=seed
-        ), naive
+        return fit_lightgbm(rows.features, rows.target, options, use_case.metric, clock=clock, seed=seed), naive
     except NotFittable:
         return Model("naive", {}, None), naive
 

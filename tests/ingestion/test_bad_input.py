@@ -16,9 +16,7 @@ from tests.ingestion.lake import Lake
 from tests.samples import SALES, sales_use_case
 
 HEADER = "store,sku,day,price,promo,color,sales\n"
-GOOD = HEADER + "".join(
-    f"1,{sku},2026-01-0{day},2.5,true,red,{day}\n" for sku in range(1, 5) for day in range(1, 10)
-)
+GOOD = HEADER + "".join(f"1,{sku},2026-01-0{day},2.5,true,red,{day}\n" for sku in range(1, 5) for day in range(1, 10))
 
 
 @pytest.fixture

@@ -29,9 +29,7 @@ ROWS = pd.DataFrame(
     }
 )
 CSV = ROWS.to_csv(index=False)
-LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS.to_dict("records")).replace(
-    "NaN", "null"
-)
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS.to_dict("records")).replace("NaN", "null")
 
 
 def parquet(**changes: object) -> bytes:
@@ -101,14 +99,8 @@ def test_blocks_end_at_records_whatever_is_quoted(tmp_path: Path, monkeypatch: p
     # Small blocks stand in for large files; the sizes are no part of any interface.
     monkeypatch.setattr(streams, "BLOCK_BYTES", 300)
     monkeypatch.setattr(streams, "READ_BYTES", 70)
-    many = pd.concat(
-        [ROWS.iloc[[0, 1, 3]].assign(store=store, color=f'a "b"\nc,{store}') for store in range(3, 40)]
-    )
-    bad = (
-        many.to_csv(index=False)
-        .replace("\n9,7,2026-01-01", "\n9,7,soon")
-        .replace("\n11,7,2026-01-01,1.5", "\n11,7")
-    )
+    many = pd.concat([ROWS.iloc[[0, 1, 3]].assign(store=store, color=f'a "b"\nc,{store}') for store in range(3, 40)])
+    bad = many.to_csv(index=False).replace("\n9,7,2026-01-01", "\n9,7,soon").replace("\n11,7,2026-01-01,1.5", "\n11,7")
     lake = Lake(tmp_path, sales_use_case())
     done = lake.ingest(bad)
     assert done.receipt.model_dump() == {"read": 111, "accepted": 109, "quarantined": 2, "duplicate": 0}

@@ -32,8 +32,8 @@ def test_every_row_is_in_exactly_one_state(records: list[str], good: int) -> Non
         lake = Lake(Path(folder), use_case)
         try:
             receipt = lake.ingest(content).receipt
-        except TooManyBadRows as error:
-            assert "target is empty" in str(error)
+        except TooManyBadRows:  # no row has a target: nothing was merged
+            assert lake.table.version() is None
             return
         kept = lake.quarantined(1) if receipt.quarantined + receipt.duplicate else pd.DataFrame({"line": []})
         assert receipt.read == len(rows)
@@ -135,9 +135,7 @@ def _apply(
         model[key] = new
 
 
-CSV = "store,sku,day,price,promo,color,sales\n" + "".join(
-    f"1,{n},2026-01-01,2,true,red,{n}\n" for n in range(1, 50)
-)
+CSV = "store,sku,day,price,promo,color,sales\n" + "".join(f"1,{n},2026-01-01,2,true,red,{n}\n" for n in range(1, 50))
 
 
 def test_a_second_attempt_after_the_commit_finds_it(tmp_path: Path) -> None:
@@ -153,9 +151,7 @@ def test_a_second_attempt_after_the_commit_finds_it(tmp_path: Path) -> None:
 def test_a_second_attempt_counts_actuals_as_the_first_did(tmp_path: Path) -> None:
     lake = Lake(tmp_path, sales_use_case())
     lake.ingest(CSV)
-    actuals = "store,sku,day,sales\n1,1,2026-01-01,5\n" + "".join(
-        f"1,{n},2026-01-01,9\n" for n in range(2, 30)
-    )
+    actuals = "store,sku,day,sales\n1,1,2026-01-01,5\n" + "".join(f"1,{n},2026-01-01,9\n" for n in range(2, 30))
     actuals += "1,99,2026-01-01,5\n"
     first = lake.ingest(actuals, 2, Purpose.ACTUALS)
     assert first.receipt.quarantined == 1
