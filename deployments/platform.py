@@ -77,6 +77,7 @@ def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: boo
         PREFECT_HOME=str(settings.home / "prefect"),
         PREFECT_LOGGING_LEVEL=os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING"),
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",  # a server of Prefect's own making would forget everything
         DO_NOT_TRACK="1",
     )
 

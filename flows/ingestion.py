@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.failure import record_failure
 from flows.space import open_space
 from tasks.domain.run import Upload
 from tasks.ingestion.steps import ingest_upload
 
 
-@flow(name="ingestion", flow_run_name="{tenant} ingestion {upload_id}", persist_result=False)
+@flow(
+    name="ingestion", flow_run_name="{tenant} ingestion {upload_id}", persist_result=False, on_failure=[record_failure]
+)
 def ingest(tenant: str, upload_id: str) -> Upload:
     """Brings one admitted upload into its use case's table. Triggered by the pipeline.
 

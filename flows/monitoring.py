@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.failure import record_failure
 from flows.space import open_space
 from tasks.monitoring.steps import measure_health
 
 
-@flow(name="monitoring", flow_run_name="{tenant}.{use_case} monitoring", persist_result=False)
+@flow(
+    name="monitoring", flow_run_name="{tenant}.{use_case} monitoring", persist_result=False, on_failure=[record_failure]
+)
 def monitor(tenant: str, use_case: str, upload_id: str) -> int:
     """Compares the predictions with the actuals of one upload, per partition. Triggered by the pipeline.
 

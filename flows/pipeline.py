@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.failure import record_failure
 from flows.ingestion import ingest
 from flows.monitoring import monitor
 from flows.promotion import promote
@@ -14,7 +15,7 @@ from tasks.domain.names import Purpose
 from tasks.domain.run import UploadStatus
 
 
-@flow(name="pipeline", flow_run_name="{tenant} pipeline {upload_id}", persist_result=False)
+@flow(name="pipeline", flow_run_name="{tenant} pipeline {upload_id}", persist_result=False, on_failure=[record_failure])
 def pipeline(tenant: str, upload_id: str) -> None:
     """Takes one upload from file to result. Triggered by an admitted upload; safe to run again, and resumes.
 
@@ -33,4 +34,4 @@ def pipeline(tenant: str, upload_id: str) -> None:
         score(tenant, use_case, dataset_version=version, upload_id=upload_id)
     else:
         monitor(tenant, use_case, upload_id)
-    open_space(tenant).records.update_upload(upload_id, status=UploadStatus.DONE)
+    open_space(tenant).records.update_upload(upload_id, status=UploadStatus.DONE, error=None)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.failure import record_failure
 from flows.space import open_space
 from tasks.promotion.steps import compose_release, judge_candidates, switch
 
 
-@flow(name="promotion", flow_run_name="{tenant}.{use_case} promotion", persist_result=False)
+@flow(
+    name="promotion", flow_run_name="{tenant}.{use_case} promotion", persist_result=False, on_failure=[record_failure]
+)
 def promote(tenant: str, use_case: str, training_run: int) -> int | None:
     """Lets the candidates of a training run through the use case's gate. Triggered by the pipeline.
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from prefect import flow, unmapped
 
+from flows.failure import record_failure
 from flows.runner import threads, watch
 from flows.space import open_space
 from tasks.scoring.steps import plan_scoring, publish, score_batch
 
 
-@flow(name="scoring", flow_run_name="{tenant}.{use_case} scoring", task_runner=threads(), persist_result=False)
+@flow(
+    name="scoring",
+    flow_run_name="{tenant}.{use_case} scoring",
+    task_runner=threads(),
+    persist_result=False,
+    on_failure=[record_failure],
+)
 def score(tenant: str, use_case: str, dataset_version: int | None = None, upload_id: str | None = None) -> int | None:
     """Predicts the rows of one scoring upload or, without one, all rows that still wait for their target.
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from prefect import flow, unmapped
 
+from flows.failure import record_failure
 from flows.runner import threads, watch
 from flows.space import open_space
 from tasks.training.plan import Selection
 from tasks.training.steps import finish_training, fit_tenant_wide, plan_training, train_batch
 
 
-@flow(name="training", flow_run_name="{tenant}.{use_case} training", task_runner=threads(), persist_result=False)
+@flow(
+    name="training",
+    flow_run_name="{tenant}.{use_case} training",
+    task_runner=threads(),
+    persist_result=False,
+    on_failure=[record_failure],
+)
 def train(
     tenant: str,
     use_case: str,

@@ -129,6 +129,8 @@ class ExpectationsValidator:
         import great_expectations as gx
         import great_expectations.expectations as gxe
 
+        # This module sets its own logger to INFO, past the level of the package: it announces its temporary folder.
+        logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
         context = gx.get_context(mode="ephemeral")
         context.enable_analytics(False)
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}
@@ -233,8 +235,9 @@ def _plain(value: Any) -> Any:
 def _quietly() -> Any:
     """Keeps Great Expectations' notices (one per asset and per context) out of the run's log."""
     logger = logging.getLogger("great_expectations")
-    before, logger.level = logger.level, logging.ERROR
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.level = before
+        logger.setLevel(before)

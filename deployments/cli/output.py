@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,13 +24,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="So many rows at most.")]
 
 
+LIST_FROM_COLUMNS = 7
+"""A single row of so many columns is printed as a list: name and value, a line each."""
+
+
 def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "", empty: str = "nothing to show") -> None:
     """Prints rows of equal keys."""
     if as_json:
-        typer.echo(json.dumps([dict(row) for row in rows], indent=1, default=str))
+        print_json([dict(row) for row in rows])
         return
     if not rows:
         console.print(empty)
+        return
+    if len(rows) == 1 and len(rows[0]) >= LIST_FROM_COLUMNS:
+        for name, value in rows[0].items():
+            console.print(f"[bold]{name.replace('_', ' '):>18}[/]  {shown(value)}", highlight=False, soft_wrap=True)
         return
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for name in rows[0]:
@@ -46,6 +55,27 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in plain.itertuples(index=False, name=None)]
 
 
+def print_json(value: object) -> None:
+    """Prints JSON on standard output, where nothing else goes then."""
+    typer.echo(json.dumps(_plain(value), indent=1, default=str, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """Tells a person what happens, on standard error: standard output is for results."""
+    errors.print(f"[dim]{escape(text)}[/]", highlight=False, soft_wrap=True)
+
+
+def _plain(value: object) -> object:
+    """The value with null for what JSON has no word for: missing and infinite numbers."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if value != value else value  # the missing values of pandas differ from themselves
+
+
 def shown(value: object) -> str:
     """A cell: numbers with separators, missing values as a dash."""
     if value is None or value != value:
@@ -60,8 +90,8 @@ def shown(value: object) -> str:
 
 
 def complain(error: OrchardError) -> None:
-    """Prints an error: what, where, expected, found, what to do next."""
-    errors.print(f"[bold red]error[/]: {escape(error.message)}", highlight=False)
+    """Prints an error: what, where, expected, found, what to do next. Long lines are left whole, for `grep`."""
+    errors.print(f"[bold red]error[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
     for label, text in (
         ("where", error.where),
         ("expected", error.expected),
@@ -69,4 +99,4 @@ def complain(error: OrchardError) -> None:
         ("do next", error.hint),
     ):
         if text:
-            errors.print(f"  [dim]{label:>8}[/]  {escape(text)}", highlight=False)
+            errors.print(f"  [dim]{label:>8}[/]  {escape(text)}", highlight=False, soft_wrap=True)

@@ -112,7 +112,9 @@ def status(
         typer.echo(json.dumps(facts, indent=1))
         return
     for name, value in facts.items():
-        console.print(f"{name:>26}  {value if value is not None else '–'}", highlight=False, markup=False)
+        console.print(
+            f"{name:>26}  {value if value is not None else '–'}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def down() -> None:

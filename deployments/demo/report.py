@@ -16,12 +16,11 @@ def print_report(console: Console, results: Results, page: Path) -> None:
         console.print(_rows(results, use_case))
         console.print(_partitions(results, use_case))
     _print_quality(console, results)
-    console.print(f"\n[bold]{results.seconds:.0f} s[/] in all; the same with plots: {page}", highlight=False)
-    console.print(
-        "next: orchard results ua arrival-delay · orchard receipts ua · orchard quarantine ua arrival-delay"
-        " · orchard models ua arrival-delay",
-        highlight=False,
-    )
+    tenant = results.accounts[0].tenant
+    console.print(f"\n[bold]{results.seconds:.0f} s[/] in all; the same with plots: {page}", highlight=False, soft_wrap=True)
+    console.print("look further:", highlight=False)
+    for command in ("results", "receipts", "quarantine", "models", "releases list"):
+        console.print(f"  .venv/bin/orchard {command} {tenant} {ARRIVALS}", highlight=False)
 
 
 def _rows(results: Results, use_case: str) -> Table:

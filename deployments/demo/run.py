@@ -37,7 +37,6 @@ def run_demo(settings: Settings, carriers: Sequence[str], *, keep: bool, as_json
 
     What was done before is found by its content and not done again. Raises `NotFound` for an unknown airline.
     """
-    from deployments.demo.link import link_page
     from deployments.demo.page import render
     from deployments.demo.report import print_report
     from deployments.demo.results import gather
@@ -64,6 +63,8 @@ def run_demo(settings: Settings, carriers: Sequence[str], *, keep: bool, as_json
             results.seconds = time.monotonic() - started
             render(results, page)
             if uploads:
+                from deployments.demo.link import link_page  # Prefect reads its address when it is imported
+
                 link_page(results, page)
         if as_json:
             typer.echo(json.dumps(results.as_dict(), indent=1, default=str))
@@ -152,7 +153,7 @@ def _keep(platform: Platform) -> None:
 
     platform.start_mlflow()
     for name, value in platform_status(platform.settings).items():
-        console.print(f"{name:>26}  {value or '–'}", highlight=False, markup=False)
+        console.print(f"{name:>26}  {value or '–'}", highlight=False, markup=False, soft_wrap=True)
     console.print("stop it with [bold]orchard down[/]")
 
 

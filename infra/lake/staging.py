@@ -42,9 +42,10 @@ EMPTY_BUCKETS = 16
 
 @dataclass
 class Scope:
-    """Rows of the upload that can only meet each other: one bucket, or all when a row key may change buckets."""
+    """Rows of the upload that can only meet each other: one bucket, or all when a row key may change buckets. The rows
+    are mapped while they are worked on and not longer, so that mapped pages do not add up to the whole upload."""
 
-    rows: pa.Table
+    spooled: list[int]
     bounds: dict[int, tuple[int, int]]  # rows of a bucket: from, to
     keep: Mask
     matches: Matches | None = None
@@ -58,6 +59,8 @@ class UploadStaging:
         self._use_case = table.use_case
         self._row_key = self._use_case.contract.row_key
         self._keyed = upload.purpose is not Purpose.ACTUALS  # actuals have no partition columns, and so no bucket
+        # Where the row key holds the partition keys, equal keys share a bucket, and buckets can be merged one by one.
+        self._local = self._keyed and set(self._use_case.partition_by) <= set(self._row_key)
         self._schema = file_schema(self._use_case)
         targets = set(self._use_case.target_columns)
         columns = self._use_case.columns_for(upload.purpose)
@@ -119,34 +122,36 @@ class UploadStaging:
     def _scopes(self) -> list[Scope]:
         """The spooled rows, earlier rows of the same key marked."""
         self._spool.finish()
-        local = self._keyed and set(self._use_case.partition_by) <= set(self._row_key)
         groups: dict[int, list[int]] = {}
         for spooled in sorted(self._spool.buckets(), key=lambda number: (number % self._buckets, number)):
-            groups.setdefault(spooled % self._buckets if local else 0, []).append(spooled)
+            groups.setdefault(spooled % self._buckets if self._local else 0, []).append(spooled)
         scopes = []
         for group in groups.values():
-            tables: list[pa.Table] = []
             bounds: dict[int, tuple[int, int]] = {}
             start = 0
             for spooled in group:
-                tables.append(self._spool.read(spooled))
-                bucket, stop = spooled % self._buckets, start + len(tables[-1])
+                bucket, stop = spooled % self._buckets, start + self._spool.rows[spooled]
                 bounds[bucket] = (bounds.get(bucket, (start, stop))[0], stop)
                 start = stop
-            rows = pa.concat_tables(tables)
-            scopes.append(Scope(rows, bounds, latest_of_each_key(rows, rows["_hash"].to_numpy(), self._row_key)))
+            rows = self._rows(group)
+            keep = latest_of_each_key(rows, rows["_hash"].to_numpy(), self._row_key)
+            scopes.append(Scope(group, bounds, keep))
         return scopes
+
+    def _rows(self, spooled: list[int]) -> pa.Table:
+        return pa.concat_tables([self._spool.read(bucket) for bucket in spooled])
 
     def _match(self, scope: Scope) -> Matches:
         """Which kept rows the table had before this upload."""
         if scope.matches is None:
             files = self._base.files if self._base else []
-            if self._keyed and set(self._use_case.partition_by) <= set(self._row_key):
+            rows = self._rows(scope.spooled)
+            if self._local:
                 names = np.array(list(self._partitions), dtype=object)
-                here = sorted(names[pc.unique(scope.rows["_pid"]).to_numpy()])
+                here = sorted(names[pc.unique(rows["_pid"]).to_numpy()])
                 files = [file for file in files if file.bucket in scope.bounds and file.may_hold(here)]
-            hashes = scope.rows["_hash"].to_numpy()
-            scope.matches = find(scope.rows, hashes, scope.keep, self._row_key, files, self._table.read_file)
+            hashes = rows["_hash"].to_numpy()
+            scope.matches = find(rows, hashes, scope.keep, self._row_key, files, self._table.read_file)
         return scope.matches
 
     def duplicates(self) -> Iterator[pd.DataFrame]:
@@ -165,7 +170,9 @@ class UploadStaging:
 
     def _frames(self, scope: Scope, chosen: Mask) -> Iterator[pd.DataFrame]:
         positions = np.flatnonzero(chosen)
-        rows = scope.rows.select([*self._columns, "_line"])
+        if not len(positions):
+            return
+        rows = self._rows(scope.spooled).select([*self._columns, "_line"])
         for start in range(0, len(positions), FRAME_ROWS):
             part = rows.take(pa.array(positions[start : start + FRAME_ROWS]))
             yield part.to_pandas(date_as_object=False)
@@ -213,11 +220,12 @@ class UploadStaging:
             if kept_columns:
                 kept.append(self._table.read_file(file, kept_columns).take(pa.array(old_rows)))
                 kept_positions.append(positions)
-        source = np.full(len(scope.rows) if kept else 0, -1, dtype=np.int64)  # where a row's kept values are
+        source = np.full(len(scope.keep) if kept else 0, -1, dtype=np.int64)  # where a row's kept values are
         if kept:
             at = np.concatenate(kept_positions)
             source[at] = np.arange(len(at))
         values = pa.concat_tables(kept) if kept else None
+        rows = self._rows(scope.spooled)
         for bucket in sorted({*scope.bounds, *rewritten}):
             tables = []
             for file, gone in rewritten.get(bucket, []):
@@ -228,7 +236,7 @@ class UploadStaging:
             start, stop = scope.bounds.get(bucket, (0, 0))
             positions = start + np.flatnonzero(scope.keep[start:stop])
             for part in writer.parts(positions):
-                tables.append(self._finished(scope.rows.take(pa.array(part)), part, source, values))
+                tables.append(self._finished(rows.take(pa.array(part)), part, source, values))
             writer.write(bucket, tables)
 
     def _kept_columns(self) -> list[str]:
@@ -267,10 +275,11 @@ class UploadStaging:
     def _update_targets(self, scope: Scope, matches: Matches, writer: FilesWriter) -> None:
         """Rewrites the files that hold rows of these actuals, with the new targets."""
         targets = [name for name in self._use_case.target_columns if name in self._columns]
+        rows = self._rows(scope.spooled)
         for index in matches.touched():
             file = matches.files[index]
             old_rows, positions = matches.of(index)
-            new = scope.rows.take(pa.array(positions))
+            new = rows.take(pa.array(positions))
             columns = {name: new[name] for name in targets} | {"_labelled": self._labelled(new)}
             at = np.full(file.rows, -1, dtype=np.int64)
             at[old_rows] = np.arange(len(old_rows))

@@ -169,7 +169,9 @@ class MlflowRegistry:
         with opened(released.source) as folder:
             verify(folder / model.BUNDLE, released.tags["digest"])
             try:
-                answers = model.load(folder).predict(rows)
+                loaded = model.load(folder)
+                # MLflow warns of columns that the signature does not have: the table has more than models need.
+                answers = loaded.predict(rows[loaded.metadata.get_input_schema().input_names()])
             except Exception as error:
                 raise _failed(released, "a prediction per row", f"{type(error).__name__}: {error}") from error
             if len(answers) != len(rows) or not answers.index.equals(rows.index):

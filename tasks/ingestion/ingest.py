@@ -16,7 +16,7 @@ from tasks.domain.run import Upload
 from tasks.domain.use_case import UseCase
 from tasks.ingestion.chunks import Chunk
 from tasks.ingestion.quarantine import DUPLICATE, QUARANTINED, REPEATED, UNKNOWN, Quarantine
-from tasks.ingestion.readers import read_chunks
+from tasks.ingestion.readers import read_ahead, read_chunks
 from tasks.ingestion.streams import UploadedFile
 from tasks.ports import UNPARSED, Files, Staging, Validator
 from tasks.scorer import partition_names
@@ -53,7 +53,8 @@ def ingest(
     labelled = False
     named: set[str] = set()
     with Quarantine(use_case.id, upload.upload_id) as quarantine:
-        for chunk in read_chunks(UploadedFile(path, upload.filename), use_case, upload.purpose):
+        file = UploadedFile(path, upload.filename)
+        for chunk in read_ahead(read_chunks(file, use_case, upload.purpose)):
             read += len(chunk.lines) + len(chunk.broken)
             labelled = labelled or _has_target(chunk.frame, use_case)
             staging.append(_accepted(chunk, validator, quarantine, use_case, named))

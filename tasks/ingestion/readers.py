@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -40,6 +41,15 @@ def read_chunks(source: UploadedFile, use_case: UseCase, purpose: Purpose) -> It
             "the file looks like one JSON array", where=source.name, expected="JSON lines: one object per line"
         )
     return read_csv(source, use_case, purpose)
+
+
+def read_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The same chunks; the next one is read, mostly outside the interpreter lock, while this one is worked on."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = pool.submit(next, chunks, None)
+            yield chunk
 
 
 def read_parquet(source: UploadedFile, use_case: UseCase, purpose: Purpose) -> Iterator[Chunk]:
