@@ -10,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deployments.cli.output import errors
 from infra.space import TenantSpace
+from tasks.domain.errors import NotFound, Permanent
 from tasks.domain.names import Stage
-from tasks.domain.run import RunStatus, Upload, UploadStatus
+from tasks.domain.run import Run, RunStatus, Upload, UploadStatus
 
 Result = TypeVar("Result")
 
@@ -26,20 +27,34 @@ def run_pipeline(space: TenantSpace, upload_id: str) -> Upload:
 def pipeline_here(space: TenantSpace, upload_id: str) -> None:
     """The pipeline of one upload in this thread, without a progress bar."""
     from flows.pipeline import pipeline
-    from flows.runner import without_heartbeats
+    from flows.runner import in_this_process
 
-    with without_heartbeats():
+    with in_this_process():
         pipeline(space.tenant.id, upload_id)
 
 
+def run_tags(space: TenantSpace) -> tuple[str, ...]:
+    """What an operator filters runs by in Prefect's UI."""
+    return f"tenant:{space.tenant.id}", f"tier:{space.tenant.tier}"
+
+
 def run_waiting(space: TenantSpace, use_cases: Sequence[str]) -> list[Upload]:
-    """Takes up, in the order of arrival, the uploads that were stored or cut off."""
+    """Takes up, in the order of arrival, the uploads that were stored or cut off; returns them as they are afterwards.
+
+    One that fails for a reason of its own, noted in its `error`, does not keep the others waiting. Raises `Retryable`.
+    """
     waiting = [
         upload
         for upload in space.records.uploads()
         if upload.use_case in use_cases and upload.status in (UploadStatus.RECEIVED, UploadStatus.INGESTED)
     ]
-    return [run_pipeline(space, upload.upload_id) for upload in waiting]
+    done = []
+    for upload in waiting:
+        try:
+            done.append(run_pipeline(space, upload.upload_id))
+        except Permanent:
+            done.append(space.records.upload(upload.upload_id))
+    return done
 
 
 def run_stages(
@@ -50,9 +65,13 @@ def run_stages(
     partitions: tuple[str, ...],
     dataset_version: int | None,
 ) -> dict[str, object]:
-    """Runs stages by hand: training with promotion and then scoring, or only one of them."""
+    """Runs stages by hand: training with promotion and then scoring, or only one of them.
+
+    With a dataset version, all partitions are trained as of that version, and nothing is promoted.
+    """
+
     from flows.promotion import promote
-    from flows.runner import without_heartbeats
+    from flows.runner import in_this_process
     from flows.scoring import score
     from flows.training import train
 
@@ -78,10 +97,20 @@ def run_stages(
         return done
 
     def quietly() -> dict[str, object]:
-        with without_heartbeats():
+        with in_this_process():
             return work()
 
     return with_progress(space, use_case, quietly)
+
+
+def finished_training(space: TenantSpace, use_case: str) -> Run:
+    """The latest training run that came to its end. Raises `NotFound`."""
+    for run in space.records.runs(use_case, Stage.TRAINING):
+        if run.status is RunStatus.FINISHED:
+            return run
+    raise NotFound(
+        f"{space.tenant.id}.{use_case} was not trained yet", hint=f"orchard run {space.tenant.id} {use_case}"
+    )
 
 
 def with_progress(space: TenantSpace, use_case: str, work: Callable[[], Result]) -> Result:

@@ -11,7 +11,10 @@ from tasks.ingestion.steps import ingest_upload
 
 
 @flow(
-    name="ingestion", flow_run_name="{tenant} ingestion {upload_id}", persist_result=False, on_failure=[record_failure]
+    name="ingestion",
+    flow_run_name="{tenant} ingestion {upload_id:.8}",
+    persist_result=False,
+    on_failure=[record_failure],
 )
 def ingest(tenant: str, upload_id: str) -> Upload:
     """Brings one admitted upload into its use case's table. Triggered by the pipeline.

@@ -15,7 +15,9 @@ from tasks.domain.names import Purpose
 from tasks.domain.run import UploadStatus
 
 
-@flow(name="pipeline", flow_run_name="{tenant} pipeline {upload_id}", persist_result=False, on_failure=[record_failure])
+@flow(
+    name="pipeline", flow_run_name="{tenant} pipeline {upload_id:.8}", persist_result=False, on_failure=[record_failure]
+)
 def pipeline(tenant: str, upload_id: str) -> None:
     """Takes one upload from file to result. Triggered by an admitted upload; safe to run again, and resumes.
 

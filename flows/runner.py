@@ -31,9 +31,9 @@ def watch(futures: Sequence[PrefectFuture[Any]]) -> None:
 def in_this_process() -> Iterator[None]:
     """For flows that a person waits for.
 
-    No heartbeat thread, which on leaving a flow sleeps out its second (3.8.8 measured 1.08 s per flow with it, 0.18
-    s without); the database, not a heartbeat, tells which runs are dead. And no run logs on the terminal: an error reaches
-    the person as a message, its traceback is in Prefect's UI.
+    No heartbeat thread, which on leaving a flow sleeps out its second (3.8.8 measured 1.08 s per flow with it, 0.18 s
+    without); the database, not a heartbeat, tells which runs are dead. And no run logs on the terminal: an error
+    reaches the person as a message, its traceback is in Prefect's UI.
     """
     context = get_settings_context()
     flows = context.settings.flows.model_copy(update={"heartbeat_frequency": None})

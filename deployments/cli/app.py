@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
-from typer.exceptions import TyperException
 
 from deployments.cli import data, releases, tenants, work
 from deployments.cli.defects import unexpected
@@ -29,23 +27,15 @@ WRONG_USE = (InvalidDefinition, NotFound)
 
 
 def main() -> None:
-    """Runs one command; neither a user's mistake nor a defect shows a traceback."""
+    """Runs one command; neither a user's mistake nor a defect shows a traceback.
+
+    Typer itself ends wrong use with 2, Ctrl-C with 130 and a question that nobody answers with 1.
+    """
     try:
-        code = typer.main.get_command(app)(standalone_mode=False)
+        app()
     except OrchardError as error:
         complain(error)
         sys.exit(2 if isinstance(error, WRONG_USE) else 1)
-    except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except TyperException as error:  # wrong use: an unknown option, a missing argument
-        error.show()
-        sys.exit(error.exit_code)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Exception as error:
         complain(unexpected(error))
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)

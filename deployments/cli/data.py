@@ -8,10 +8,10 @@ import typer
 
 from deployments.cli.output import Json, Limit, records_of, show
 from deployments.platform import running_platform
+from deployments.runs import finished_training
 from infra.settings import load_settings
-from tasks.domain.errors import NotFound
-from tasks.domain.names import Stage
-from tasks.domain.run import Run, RunStatus, Upload
+from tasks.domain.outcome import PartitionOutcome
+from tasks.domain.run import Run, Upload
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 def models(
     tenant: str,
     use_case: str,
-    outcome: Annotated[str, typer.Option(help="Only trained, reused, rejected or failed ones.")] = "",
+    outcome: Annotated[
+        PartitionOutcome | None, typer.Option(help="Only trained, reused, rejected or failed ones.")
+    ] = None,
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
@@ -33,17 +35,15 @@ def models(
     with running_platform(load_settings()) as platform:
         space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
-        finished = [run for run in space.records.runs(use_case, Stage.TRAINING) if run.status is RunStatus.FINISHED]
-        if not finished:
-            raise NotFound(f"{tenant}.{use_case} was not trained yet", hint=f"orchard run {tenant} {use_case}")
-        rows = space.records.partition_models(finished[0])
+        run = finished_training(space, use_case)
+        rows = space.records.partition_models(run)
     if outcome:
         rows = rows[rows["outcome"] == outcome]
     columns = ["partition", "outcome", "estimator", "rows", "metric", "naive_metric", "holdout_rows", "reason"]
     show(
         records_of(rows[columns].head(limit)),
         as_json,
-        title=f"training run {finished[0].run_id}: {len(rows):,} partitions",
+        title=f"training run {run.run_id}: {len(rows):,} partitions",
     )
 
 

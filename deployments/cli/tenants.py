@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.output import Json, console, show
+from deployments.cli.output import Json, console, print_json, show
 from deployments.onboarding import onboard
 from deployments.platform import running_platform
 from infra.definitions import load_tenant
@@ -67,8 +67,6 @@ def show_tenant(tenant: str, as_json: Json = False) -> None:
     with running_platform(load_settings()) as platform:
         spec = Operator(platform.cluster).tenant(tenant).model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(spec, indent=1))
+        print_json(spec)
     else:
         typer.echo(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))

@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from deployments.cli.output import Json, console, show
+from deployments.cli.output import Json, console, errors, note, print_json, show
 from deployments.platform import running_platform, stop_platform
 from infra.settings import load_settings
+from tasks.domain.errors import OrchardError
 from tasks.domain.names import Purpose, Stage
-from tasks.domain.run import UploadStatus
+from tasks.domain.run import Upload, UploadStatus
+
+FACTS = (
+    "upload_id", "use_case", "purpose", "status", "rows_read", "rows_accepted", "rows_quarantined", "rows_duplicate",
+    "dataset_version", "error",
+)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +47,7 @@ def upload(
     tenant: str,
     use_case: str,
     purpose: Purpose,
-    file: Path,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     no_run: Annotated[bool, typer.Option("--no-run", help="Only store it; `orchard run` takes it up.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -49,16 +56,20 @@ def upload(
     from flows.operations import admit
 
     settings = load_settings()
-    with running_platform(settings, prefect=not no_run, report=_report) as platform:
+    with running_platform(settings, prefect=not no_run, report=note) as platform:
         space = platform.open_space(tenant)
         admitted, new = admit(space, use_case, purpose, file)
         if not new and admitted.status in (UploadStatus.DONE, UploadStatus.REJECTED):
-            console.print(f"this content was uploaded before: {admitted.upload_id} is {admitted.status}")
+            note(f"this content was uploaded before: {admitted.upload_id} is {admitted.status}")
         elif not no_run:
-            admitted = run_pipeline(space, admitted.upload_id)
-        show([_facts(admitted)], as_json)
-        if admitted.status is UploadStatus.REJECTED:
-            raise typer.Exit(1)
+            try:
+                admitted = run_pipeline(space, admitted.upload_id)
+            except OrchardError:
+                note(
+                    f"the file is stored as upload {admitted.upload_id}; `orchard run {tenant} {use_case}` takes it up"
+                )
+                raise
+        _finish(tenant, [admitted], as_json)
 
 
 def run(
@@ -79,8 +90,14 @@ def run(
     """Take up uploads that wait; without any, train what changed, promote, and score the open rows."""
     from deployments.runs import run_stages, run_waiting
 
+    if stage not in (None, Stage.TRAINING, Stage.PROMOTION, Stage.SCORING):
+        raise typer.BadParameter("training, promotion and scoring can be run by hand", param_hint="--stage")
+    if stage in (Stage.PROMOTION, Stage.SCORING) and (only_failed or partition or dataset_version is not None):
+        raise typer.BadParameter(
+            "--only-failed, --partition and --dataset-version are for training", param_hint="--stage"
+        )
     settings = load_settings()
-    with running_platform(settings, prefect=True, report=_report) as platform:
+    with running_platform(settings, prefect=True, report=note) as platform:
         space = platform.open_space(tenant)
         names = [use_case] if use_case else [each.id for each in space.tenant.use_cases]
         for name in names:
@@ -88,14 +105,12 @@ def run(
         selective = bool(stage or only_failed or partition or dataset_version is not None)
         uploads = [] if selective else run_waiting(space, names)
         if uploads:
-            show([_facts(each) for each in uploads], as_json)
+            _finish(tenant, uploads, as_json)
         else:
             rows = [
                 run_stages(space, name, stage, only_failed, tuple(partition or ()), dataset_version) for name in names
             ]
             show(rows, as_json, title="runs")
-        if any(each.status is UploadStatus.REJECTED for each in uploads):
-            raise typer.Exit(1)
 
 
 def status(
@@ -103,13 +118,11 @@ def status(
     show_secrets: Annotated[bool, typer.Option("--show-secrets", help="URLs with passwords.")] = False,
 ) -> None:
     """What runs, and where it answers."""
-    import json
-
     from deployments.status import platform_status
 
     facts = platform_status(load_settings(), show_secrets=show_secrets)
     if as_json:
-        typer.echo(json.dumps(facts, indent=1))
+        print_json(facts)
         return
     for name, value in facts.items():
         console.print(
@@ -123,21 +136,17 @@ def down() -> None:
     console.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
-def _report(text: str) -> None:
-    console.print(f"[dim]{text} ...[/]", highlight=False)
-
-
-def _facts(upload: object) -> dict[str, object]:
-    fields = (
-        "upload_id",
-        "use_case",
-        "purpose",
-        "status",
-        "rows_read",
-        "rows_accepted",
-        "rows_quarantined",
-        "rows_duplicate",
-        "dataset_version",
-        "error",
-    )
-    return {name: getattr(upload, name) for name in fields}
+def _finish(tenant: str, uploads: list[Upload], as_json: bool) -> None:
+    """Shows uploads as they are now; where one was rejected or did not come through, says why and exits with 1."""
+    show([{name: getattr(each, name) for name in FACTS} for each in uploads], as_json)
+    troubled = [each for each in uploads if each.error]
+    for upload in troubled:
+        what = "rejected" if upload.status is UploadStatus.REJECTED else f"not finished ({upload.status})"
+        errors.print(
+            f"[bold red]error[/]: {escape(upload.filename)} was {what}: {escape(upload.error or '')}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        note(f"more: orchard receipts {tenant} {upload.use_case} · orchard quarantine {tenant} {upload.use_case}")
+    if troubled:
+        raise typer.Exit(1)

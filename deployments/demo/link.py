@@ -8,16 +8,16 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from deployments.demo.results import ARRIVALS, DEPARTURES, OUTCOMES, Results
-from flows.runner import without_heartbeats
+from flows.runner import in_this_process
 
 
 def link_page(results: Results, page: Path) -> None:
     """Records a run `demo` with one markdown artifact."""
-    with without_heartbeats():
+    with in_this_process():
         demo(_markdown(results, page))
 
 
-@flow(name="demo", persist_result=False, validate_parameters=False)
+@flow(name="demo", flow_run_name="demo results", persist_result=False, validate_parameters=False)
 def demo(markdown: str) -> None:
     """Shows what the demo's tenants got. Started at the end of `orchard demo`."""
     create_markdown_artifact(markdown, key="demo-results", description="What the demo's tenants got")

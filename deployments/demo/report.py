@@ -17,7 +17,7 @@ def print_report(console: Console, results: Results, page: Path) -> None:
         console.print(_partitions(results, use_case))
     _print_quality(console, results)
     tenant = results.accounts[0].tenant
-    console.print(f"\n[bold]{results.seconds:.0f} s[/] in all; the same with plots: {page}", highlight=False, soft_wrap=True)
+    console.print(f"\n[bold]{results.seconds:.0f} s[/] in all; with plots: {page}", highlight=False, soft_wrap=True)
     console.print("look further:", highlight=False)
     for command in ("results", "receipts", "quarantine", "models", "releases list"):
         console.print(f"  .venv/bin/orchard {command} {tenant} {ARRIVALS}", highlight=False)

@@ -12,11 +12,10 @@ from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
-import typer
 from jinja2 import Template
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deployments.cli.output import console, errors
+from deployments.cli.output import console, errors, print_json
 from deployments.demo.data import Flights, load_flights, write_uploads
 from deployments.onboarding import onboard
 from deployments.platform import Platform, running_platform
@@ -56,7 +55,9 @@ def run_demo(settings: Settings, carriers: Sequence[str], *, keep: bool, as_json
         if uploads:
             _say(f"{len(tenants)} tenants, {uploads} uploads to take in")
         else:
-            console.print("[bold]nothing to do[/]: every file was taken in before; these are its results")
+            (errors if as_json else console).print(
+                "[bold]nothing to do[/]: every file was taken in before; these are its results"
+            )
         with ExitStack() as servers:
             seconds = _work(platform, todo, servers, keep=keep) if uploads else {}
             results = gather(platform, flights, tenants, seconds)
@@ -67,7 +68,7 @@ def run_demo(settings: Settings, carriers: Sequence[str], *, keep: bool, as_json
 
                 link_page(results, page)
         if as_json:
-            typer.echo(json.dumps(results.as_dict(), indent=1, default=str))
+            print_json(results.as_dict())
         else:
             print_report(console, results, page)
         if keep:

@@ -35,9 +35,11 @@ def ingest_upload(space: Space, upload_id: str) -> Upload:
 def _ingest(space: Space, upload: Upload, run: Run) -> Upload:
     use_case = space.tenant.use_case(upload.use_case)
     staging = space.table(use_case).stage(upload)
-    with space.files.local(stored_path(use_case.id, upload.upload_id)) as path:
-        done = ingest(path, use_case, upload, space.validator(use_case, upload), staging, space.files)
-    staging.discard()
+    try:
+        with space.files.local(stored_path(use_case.id, upload.upload_id)) as path:
+            done = ingest(path, use_case, upload, space.validator(use_case, upload), staging, space.files)
+    finally:
+        staging.discard()
     receipt = done.receipt
     facts = {"rules": dict(done.rules), "quarantined_partitions": list(done.quarantined_partitions)}
     space.records.finish_run(run, {**receipt.model_dump(), **facts, "dataset_version": done.dataset_version})

@@ -36,11 +36,12 @@ class BatchResult:
 
     Attributes: rows: one per partition, columns `PARTITION_MODEL`, in the batch's order. models: one row of
     `BUNDLE_SCHEMA` per partition that was trained now, sorted by partition; the models of reused ones are
-    in the bundle of their `source_run`.
+    in the bundle of their `source_run`. shown: (actual, predicted) of a few holdout rows of each.
     """
 
     rows: pd.DataFrame
     models: list[dict[str, Any]]
+    shown: list[tuple[float, float]]
 
 
 def train_batch(
@@ -71,6 +72,7 @@ def train_batch(
     against = None if champion is None else champion_losses(champion, frame, rows, use_case)
     table: list[Mapping[Any, Any]] = []
     models: list[dict[str, Any]] = []
+    shown: list[tuple[float, float]] = []
     for name in batch.partitions:
         started = clock()
         where = parts.get(name, slice(0, 0))
@@ -96,9 +98,10 @@ def train_batch(
             trained = Trained(PartitionOutcome.FAILED, len(part), part.data_hash(), reason=reason)
         if trained.model is not None:
             models.append(trained.model)
+        shown.extend(trained.shown)
         table.append(_row(name, trained, batch, clock() - started))
     models.sort(key=lambda model: str(model["partition"]))
-    return BatchResult(pd.DataFrame(table, columns=list(PARTITION_MODEL)), models)
+    return BatchResult(pd.DataFrame(table, columns=list(PARTITION_MODEL)), models, shown)
 
 
 def _row(name: str, trained: Trained, batch: Batch, seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pandas as pd
 from tasks import bundle
 from tasks.domain.errors import TooManyFailures
 from tasks.domain.outcome import PartitionOutcome, PartitionReceipt
-from tasks.domain.run import Run
+from tasks.domain.run import Batch, Run
 from tasks.domain.use_case import UseCase
 from tasks.example import example_rows
 from tasks.metrics import metric_value
 from tasks.ports import Space
+from tasks.training.batch import BatchResult
 from tasks.training.lineage import (
     bundle_run,
     folder,
@@ -61,6 +63,15 @@ def check_failures(space: Space, run: Run) -> None:
         )
 
 
+def keep_part(space: Space, run: Run, batch: Batch, result: BatchResult) -> None:
+    """Keeps a batch's models, and what its plot needs, until the run is packed; each file is replaced whole."""
+    target = folder(run.use_case, run.run_id)
+    with space.scratch(f"batch-{batch.number}") as scratch:
+        bundle.write_part(scratch / "part.parquet", result.models)
+        space.files.put(f"{target}/models/part-{batch.number:04}.parquet", scratch / "part.parquet")
+    space.files.write(f"{target}/shown/{batch.number:04}.json", json.dumps(result.shown).encode())
+
+
 def weighted_metrics(rows: pd.DataFrame, use_case: UseCase) -> dict[str, float]:
     """Errors over all holdout rows of a run's models, each row weighing the same."""
     judged = rows[rows["holdout_rows"].fillna(0) > 0]
@@ -104,7 +115,8 @@ def log_and_settle(space: Space, run: Run) -> None:
         path = _assemble(space, run, rows, use_case, previous, scratch)
         _log(space, run, rows, use_case, facts, path, scratch)
     records.finish_run(run, facts)
-    space.files.delete(f"{folder(use_case.id, run.run_id)}/models")
+    for leftover in ("models", "shown"):
+        space.files.delete(f"{folder(use_case.id, run.run_id)}/{leftover}")
 
 
 def _assemble(
@@ -166,5 +178,11 @@ def _log(
             "tier": space.tenant.tier.value,
         },
         example=sample,
-        artifacts={"partitions.parquet": table, **draw(rows, use_case, scratch)},
+        artifacts={"partitions.parquet": table, **draw(rows, _shown(space, run), use_case, scratch)},
     )
+
+
+def _shown(space: Space, run: Run) -> list[tuple[float, float]]:
+    """(actual, predicted) of a few holdout rows of every partition that was trained."""
+    files = space.files.list(f"{folder(run.use_case, run.run_id)}/shown")
+    return [(actual, predicted) for path in files for actual, predicted in json.loads(space.files.read(path))]

@@ -20,6 +20,8 @@ from tasks.training.rows import Rows
 from tasks.training.split import split
 from tasks.training.tenant_wide import TenantWideModel
 
+SHOWN_ROWS = 10
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -27,7 +29,9 @@ class Trained:
 
     `metric` and `naive_metric` are on the holdout, `holdout_sum` and `naive_sum` the losses that they are
     made of. They judge the model before its refit, and the naive rule as the training rows give it. `new_*`
-    are the same for the candidate and for what serves now, on holdout rows that are new since.
+    are the same for the candidate and for what serves now, on holdout rows that are new since. `shown` are the first
+    few holdout rows for a plot: what was true, and what the chosen model had said (of a class: 1 or 0, and its
+    probability; it is the last class).
     """
 
     outcome: PartitionOutcome
@@ -44,6 +48,7 @@ class Trained:
     new_champion_metric: float = math.nan
     reason: str = ""
     model: dict[str, Any] | None = None
+    shown: tuple[tuple[float, float], ...] = ()
 
 
 def train_partition(
@@ -90,7 +95,7 @@ def train_partition(
     serving: Model | None = models[winner][0]
     if options.refit:
         naive = naive_rule(rows.target, len(use_case.classes))
-        serving = _fit(winner, rows, slice(0, len(rows)), use_case, deadline, clock, seed)
+        serving = _fit(winner, rows, slice(0, len(rows)), use_case, deadline, clock, seed) or serving
     holdout_sum = _sum(losses[winner][validation_rows:])
     naive_sum = _sum(losses[Estimator.NAIVE][validation_rows:])
     holdout_rows = len(rows) - cut.holdout
@@ -105,7 +110,16 @@ def train_partition(
         holdout_sum,
         naive_sum,
     )
-    trained = replace(trained, model=model_row(name, winner, serving, naive, trained, run_id))
+    few = slice(cut.holdout, min(len(rows), cut.holdout + SHOWN_ROWS))
+    predicted = models[winner][0].predict(rows.features.rows(few), models[winner][1])[:, -1]
+    actual = rows.target[few]
+    if use_case.classes:
+        actual = (actual == len(use_case.classes) - 1).astype(np.float64)
+    trained = replace(
+        trained,
+        model=model_row(name, winner, serving, naive, trained, run_id),
+        shown=tuple(zip(actual.tolist(), predicted.tolist(), strict=True)),
+    )
     if champion is None:
         return trained
     return _compared(trained, metric, losses[winner][validation_rows:], champion[cut.holdout :])

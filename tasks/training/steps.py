@@ -15,10 +15,9 @@ from tasks.domain.run import Batch, Run, RunStatus
 from tasks.ports import Space
 from tasks.training import batch as pure
 from tasks.training import tenant_wide
-from tasks.training.finish import check_failures, log_and_settle
+from tasks.training.finish import check_failures, keep_part, log_and_settle
 from tasks.training.lineage import (
     bundle_run,
-    folder,
     latest_comparable,
     load_tenant_wide,
     previous_rows,
@@ -116,11 +115,7 @@ def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
         champion=serving_champion(space, use_case),
     )
     if result.models:
-        with space.scratch(f"batch-{batch.number}") as scratch:
-            bundle.write_part(scratch / "part.parquet", result.models)
-            space.files.put(
-                f"{folder(use_case.id, run.run_id)}/models/part-{batch.number:04}.parquet", scratch / "part.parquet"
-            )
+        keep_part(space, run, batch, result)
     space.records.finish_training_batch(batch, result.rows)
 
 

@@ -1,7 +1,7 @@
-"""What Orchard is measured against: a thread loop that does the same fits and predictions on the same data, and nothing else.
+"""What Orchard is measured against: a thread loop that does the same fits and predictions, and nothing else.
 
-No validation, no quarantine, no versions, no registry, no resumption, no SQL. It reads one unit at a time from the Parquet
-file, fits on `num_threads=1`, keeps each model as a text file, and writes predictions to one Parquet file.
+No validation, no quarantine, no versions, no registry, no resumption, no SQL. It reads one unit at a time from the
+Parquet file, fits on `num_threads=1`, keeps each model as a text file, and writes predictions to one Parquet file.
 """
 
 from __future__ import annotations

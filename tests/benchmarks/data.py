@@ -1,11 +1,12 @@
-"""Synthetic many-models data: N partitions × R rows × 10 numeric features, from a seed, in Parquet files of bounded memory.
+"""Synthetic data: N partitions × R rows × 10 numeric features, from a seed, written in bounded memory.
 
-Every partition ("unit") has a response of its own: interactions, a step and a bend that a tree finds and a line does not.
+Every partition ("unit") has a response of its own: interactions, a step and a bend that trees find and lines do not.
 A file has one row group per unit, so that a plain loop can read one unit at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tasks.domain.use_case import UseCase
 
 FEATURES = tuple(f"x{number}" for number in range(10))
 ONE, FULL = "one-estimator", "full-choice"
+WARM_UP = (f"warm-up-{ONE}", f"warm-up-{FULL}")
 TENANT = "bench"
 
 
@@ -35,13 +37,13 @@ class Size:
         return range(0, self.partitions, 100)
 
 
-def use_case(choice: str) -> UseCase:
-    """`ONE`: LightGBM alone, no refit; `FULL`: LightGBM, ridge and tenant-wide model compete, and the winner is refitted."""
+def use_case(choice: str, name: str | None = None) -> UseCase:
+    """`ONE`: LightGBM alone, no refit; `FULL`: LightGBM, ridge and tenant-wide compete, and the winner is refitted."""
     columns = {"unit": {"type": "integer"}, "step": {"type": "integer"}}
     columns |= {name: {"type": "number"} for name in FEATURES}
     return UseCase.model_validate(
         {
-            "id": choice,
+            "id": name or choice,
             "kind": "regression",
             "contract": {
                 "columns": {**columns, "y": {"type": "number", "nullable": True}},
@@ -58,8 +60,9 @@ def use_case(choice: str) -> UseCase:
 
 
 def tenant() -> Tenant:
-    """One premium tenant with both use cases."""
-    return Tenant(id=TENANT, name="Benchmark", tier=Tier.PREMIUM, use_cases=(use_case(ONE), use_case(FULL)))
+    """One premium tenant with both use cases, each of them also in a copy to warm up with."""
+    use_cases = [use_case(choice, name) for choice in (ONE, FULL) for name in (choice, f"warm-up-{choice}")]
+    return Tenant(id=TENANT, name="Benchmark", tier=Tier.PREMIUM, use_cases=tuple(use_cases))
 
 
 def unit_table(size: Size, unit: int, first: int, rows: int) -> pa.Table:
@@ -97,7 +100,7 @@ def _update(size: Size, unit: int) -> pa.Table:
     return table.set_column(len(table.column_names) - 1, "y", pa.array(table["y"].to_numpy(), mask=waiting))
 
 
-def _write(path: Path, tables) -> None:
+def _write(path: Path, tables: Iterable[pa.Table]) -> None:
     writer: pq.ParquetWriter | None = None
     for table in tables:
         if writer is None:

@@ -7,14 +7,14 @@ from collections.abc import Collection
 
 import psutil
 
-INTERVAL_S = 0.25
+INTERVAL_S = 0.1
 
 
 class PeakMemory:
     """Samples this process and its children while the block runs, but for the trees of the processes in `without`.
 
-    `rss_bytes` counts pages of memory-mapped files that the system may drop at any time; `private_bytes` (USS) does not
-    count what processes share.
+    `rss_bytes` counts pages of memory-mapped files too, which the system may drop at any time; `pss_bytes`, taken at
+    the peaks of the former, counts what processes share only once.
     """
 
     def __init__(self, without: Collection[int]) -> None:
@@ -33,15 +33,11 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(INTERVAL_S):
-            rss = pss = 0
-            for process in self._family(psutil.Process()):
-                try:
-                    info = process.memory_full_info()
-                except psutil.Error:  # it has just ended
-                    continue
-                rss += info.rss
-                pss += getattr(info, "pss", info.rss)
-            self.rss_bytes, self.pss_bytes = max(self.rss_bytes, rss), max(self.pss_bytes, pss)
+            family = self._family(psutil.Process())
+            rss = sum(_bytes(process, "rss") for process in family)
+            if rss > self.rss_bytes:
+                self.rss_bytes = rss
+                self.pss_bytes = max(self.pss_bytes, sum(_bytes(process, "pss") for process in family))
 
     def _family(self, process: psutil.Process) -> list[psutil.Process]:
         found = [process]
@@ -53,3 +49,11 @@ class PeakMemory:
             if child.pid not in self._without:
                 found += self._family(child)
         return found
+
+
+def _bytes(process: psutil.Process, kind: str) -> int:
+    try:
+        info = process.memory_info() if kind == "rss" else process.memory_full_info()
+    except psutil.Error:  # it has just ended
+        return 0
+    return getattr(info, kind, info.rss)  # only Linux knows PSS

@@ -1,4 +1,4 @@
-"""What many start with: a Prefect flow that maps one task per partition, each logging its model with MLflow's defaults."""
+"""What many start with: a Prefect flow that maps one task per partition; each logs its model by MLflow's defaults."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Zygote:
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline() or b'{"error": "the zygote is gone"}')
-        assert "error" not in answer, answer
+        assert "error" not in answer, self.last_words()
         return answer
 
     def start(
@@ -164,9 +164,9 @@ def _child(request: Request) -> None:
 
 
 def _run(request: Request) -> int:
-    from deployments.runs import pipeline_here
     from flows.operations import admit
-    from flows.runner import threads
+    from flows.pipeline import pipeline
+    from flows.runner import in_this_process, threads
     from flows.scoring import score
     from flows.space import open_space
     from flows.training import train
@@ -181,7 +181,8 @@ def _run(request: Request) -> int:
     try:
         for purpose, path in request.uploads:
             upload, _ = admit(space, USE_CASE, Purpose(purpose), Path(path))
-            pipeline_here(space, upload.upload_id)
+            with in_this_process():
+                pipeline(space.tenant.id, upload.upload_id)
     except Busy:
         return BUSY
     return 0
@@ -198,7 +199,6 @@ def _preload() -> None:
     import psycopg  # noqa: F401
     import sklearn.linear_model  # noqa: F401
 
-    import deployments.runs
     import flows.operations
     import flows.pipeline
     import infra.lake.keys
