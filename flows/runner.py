@@ -40,5 +40,6 @@ def in_this_process() -> Iterator[None]:
     settings = context.settings.model_copy(update={"flows": flows})
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).propagate = False  # their own handler sends them to the server
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # at exit it warns that it is about to finish its work
     with SettingsContext(profile=context.profile, settings=settings):
         yield

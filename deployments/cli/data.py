@@ -80,6 +80,8 @@ def receipts(
         uploads = space.records.uploads(use_case or None)[-limit:]
         runs = space.records.runs(use_case or None)[:limit]
     accounts = [_upload_account(upload) for upload in uploads] + [_run_account(run) for run in reversed(runs)]
+    if not as_json:  # a cell has no place for the whole story
+        accounts = [account | {"error": str(account["error"] or "").split("; ")[0]} for account in accounts]
     show(accounts, as_json)
 
 
@@ -96,9 +98,9 @@ def quarantine(
     with running_platform(load_settings()) as platform:
         space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
-        uploads = [each for each in space.records.uploads(use_case) if each.rows_quarantined or each.rows_duplicate]
-        chosen = upload or (uploads[-1].upload_id if uploads else "")
-        rows = quarantined(space, use_case, chosen, limit) if chosen else []
+        uploads = [space.records.upload(upload)] if upload else reversed(space.records.uploads(use_case))
+        kept = (quarantined(space, use_case, each.upload_id, limit) for each in uploads)
+        rows = next((rows for rows in kept if rows), [])
     show(rows, as_json, empty="no row is in quarantine")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,13 +91,13 @@ def shown(value: object) -> str:
 
 
 def complain(error: OrchardError) -> None:
-    """Prints an error: what, where, expected, found, what to do next. Long lines are left whole, for `grep`."""
-    errors.print(f"[bold red]error[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
-    for label, text in (
-        ("where", error.where),
-        ("expected", error.expected),
-        ("found", error.found),
-        ("do next", error.hint),
-    ):
-        if text:
-            errors.print(f"  [dim]{label:>8}[/]  {escape(text)}", highlight=False, soft_wrap=True)
+    """Prints an error: what, where, expected, found, what to do next."""
+    complain_of(str(error))
+
+
+def complain_of(text: str) -> None:
+    """Prints the text of an error, as it was or as it is stored. Long lines are left whole, for `grep`."""
+    message, *details = re.split(r"; (where|expected|found|do next): ", text)
+    errors.print(f"[bold red]error[/]: {escape(message)}", highlight=False, soft_wrap=True)
+    for label, detail in zip(details[::2], details[1::2], strict=True):
+        errors.print(f"  [dim]{label:>8}[/]  {escape(detail)}", highlight=False, soft_wrap=True)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from deployments.cli.output import Json, console, errors, note, print_json, show
+from deployments.cli.output import Json, complain_of, console, note, print_json, show
 from deployments.platform import running_platform, stop_platform
 from infra.settings import load_settings
 from tasks.domain.errors import OrchardError
@@ -83,7 +82,7 @@ def run(
         list[str] | None, typer.Option(help="Train only this partition, such as store=12,sku=7; repeatable.")
     ] = None,
     dataset_version: Annotated[
-        int | None, typer.Option(help="Train all partitions as of this version of the table.")
+        int | None, typer.Option(min=0, help="Train all partitions as of this version of the table; promotes nothing.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -138,15 +137,12 @@ def down() -> None:
 
 def _finish(tenant: str, uploads: list[Upload], as_json: bool) -> None:
     """Shows uploads as they are now; where one was rejected or did not come through, says why and exits with 1."""
-    show([{name: getattr(each, name) for name in FACTS} for each in uploads], as_json)
+    names = FACTS if as_json else FACTS[:-1]  # a person reads the error below
+    show([{name: getattr(each, name) for name in names} for each in uploads], as_json)
     troubled = [each for each in uploads if each.error]
     for upload in troubled:
-        what = "rejected" if upload.status is UploadStatus.REJECTED else f"not finished ({upload.status})"
-        errors.print(
-            f"[bold red]error[/]: {escape(upload.filename)} was {what}: {escape(upload.error or '')}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        what = "was rejected" if upload.status is UploadStatus.REJECTED else f"did not come through ({upload.status})"
+        complain_of(f"{upload.filename} {what}: {upload.error}")
         note(f"more: orchard receipts {tenant} {upload.use_case} · orchard quarantine {tenant} {upload.use_case}")
     if troubled:
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ from tasks.domain.use_case import UseCase
 from tasks.ports import PARTITION_MODEL
 from tasks.training.champion import Champion, champion_losses
 from tasks.training.estimators import Clock
-from tasks.training.partition import Trained, train_partition
+from tasks.training.partition import SHOWN_ROWS, Trained, train_partition
 from tasks.training.rows import labelled_rows
 from tasks.training.tenant_wide import TenantWideModel
 
@@ -101,7 +101,7 @@ def train_batch(
         shown.extend(trained.shown)
         table.append(_row(name, trained, batch, clock() - started))
     models.sort(key=lambda model: str(model["partition"]))
-    return BatchResult(pd.DataFrame(table, columns=list(PARTITION_MODEL)), models, shown)
+    return BatchResult(pd.DataFrame(table, columns=list(PARTITION_MODEL)), models, shown[:: 1 + len(shown) // SHOWN_ROWS])
 
 
 def _row(name: str, trained: Trained, batch: Batch, seconds: float) -> dict[str, Any]:

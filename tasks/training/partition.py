@@ -20,7 +20,7 @@ from tasks.training.rows import Rows
 from tasks.training.split import split
 from tasks.training.tenant_wide import TenantWideModel
 
-SHOWN_ROWS = 10
+SHOWN_ROWS = 100
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,18 @@ def plan_training(
     """
     use_case, records = space.tenant.use_case(use_case_id), space.records
     table = space.table(use_case)
-    version = dataset_version if dataset_version is not None else table.version()
-    if version is None:
+    latest = table.version()
+    if latest is None:
         raise NotFound(
             f"use case {use_case_id!r} of {space.tenant.id!r} has no data yet",
             hint=f"orchard upload {space.tenant.id} {use_case_id} history FILE",
+        )
+    version = latest if dataset_version is None else dataset_version
+    if version > latest:
+        raise NotFound(
+            f"use case {use_case_id!r} of {space.tenant.id!r} has no dataset version {version}",
+            expected=f"0 to {latest}",
+            found=str(version),
         )
     runs = records.runs(use_case_id, Stage.TRAINING)
     key = training_key(use_case, version, selection, runs)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,29 +17,71 @@ from deployments.onboarding import onboard
 from deployments.platform import Platform, running_platform
 from infra.settings import load_settings
 from infra.space import TenantSpace
-from tests.faults import story
 from tests.faults.remains import remains
-from tests.faults.zygote import Zygote
+from tests.faults.story import Chapter, tenant, write_chapters
+from tests.faults.zygote import BUSY, Child, Zygote
 
-NewTenant = Callable[[], TenantSpace]
+
+class Course(NamedTuple):
+    """How a chapter goes when nobody disturbs it."""
+
+    effects: list[str]
+    """In order, each once."""
+    remains: dict[str, Any]
+    seconds: dict[str, float]
+    """Of each of its runs, by stage."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stage:
-    """What the tests play on: servers, a process that forks runs, the story's files, and its undisturbed course."""
+    """What the tests play on: servers, a process that forks runs, and the story's files."""
 
     platform: Platform
     zygote: Zygote
-    chapters: tuple[story.Chapter, ...]
-    traces: dict[str, list[str]]
-    """Effects by chapter, in order, of a run that nobody disturbed."""
-    expected: dict[str, dict[str, Any]]
-    """What remains after each chapter."""
-    scratch: Path
+    chapters: list[Chapter]
+    courses: dict[str, Course] = field(default_factory=dict)
 
-    def until(self, name: str) -> tuple[story.Chapter, ...]:
+    def until(self, name: str) -> list[Chapter]:
         """The chapters up to this one."""
         return self.chapters[: [chapter.name for chapter in self.chapters].index(name) + 1]
+
+    def course(self, name: str) -> Course:
+        """The undisturbed course of a chapter, found out once by a tenant of its own."""
+        space = self.new_tenant("reference")
+        for chapter in self.until(name):
+            if chapter.name not in self.courses:
+                earlier = {run.run_id for run in space.records.runs()}
+                effects = self.complete(space, [chapter])
+                seconds = {
+                    run.stage.value: (run.finished_at - run.started_at).total_seconds()
+                    for run in space.records.runs()
+                    if run.run_id not in earlier and run.finished_at
+                }
+                self.courses[chapter.name] = Course(list(dict.fromkeys(effects)), remains(space), seconds)
+        return self.courses[name]
+
+    def new_tenant(self, tenant_id: str) -> TenantSpace:
+        """Another tenant with the story's use case."""
+        onboard(self.platform, tenant(tenant_id))
+        return self.platform.open_space(tenant_id)
+
+    def start(self, space: TenantSpace, chapters: Sequence[Chapter], **options: Any) -> Child:
+        """A run of these chapters, which has not found the use case busy.
+
+        The server takes a moment to notice that a killed run's connection is gone, and with it its lock.
+        """
+        for _ in range(50):
+            child = self.zygote.start(space.tenant.id, chapters, **options)
+            if child.wait(0.1) != BUSY:
+                return child
+            time.sleep(0.1)
+        raise AssertionError("the lock of a dead run was never let go")
+
+    def complete(self, space: TenantSpace, chapters: Sequence[Chapter]) -> list[str]:
+        """Runs these chapters to their end, undisturbed; returns the effects."""
+        child = self.start(space, chapters)
+        assert child.wait() == 0, self.zygote.last_words()
+        return child.effects()
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +103,7 @@ def stage() -> Iterator[Stage]:
                     os.environ.update(before)  # the rest of the session has servers of its own
                     zygote = Zygote(environment, Path(folder))
                     try:
-                        yield _undisturbed(platform, zygote, story.write_chapters(Path(folder) / "files"), scratch)
+                        yield Stage(platform, zygote, write_chapters(Path(folder) / "files"))
                     finally:
                         zygote.close()
         finally:
@@ -74,27 +116,3 @@ def _initialise(platform: Platform) -> None:
 
     for uri in platform.registry_uris():
         initialise_registry(uri)
-
-
-def _undisturbed(platform: Platform, zygote: Zygote, chapters: list[story.Chapter], scratch: Path) -> Stage:
-    onboard(platform, story.tenant("reference"))
-    traces, expected = {}, {}
-    for chapter in chapters:
-        child = zygote.start("reference", [chapter])
-        assert child.wait() == 0, zygote.last_words()
-        traces[chapter.name] = list(dict.fromkeys(child.effects()))
-        expected[chapter.name] = remains(platform.open_space("reference"))
-    return Stage(platform, zygote, tuple(chapters), traces, expected, scratch)
-
-
-@pytest.fixture(scope="session")
-def new_tenant(stage: Stage) -> NewTenant:
-    """Onboards another tenant with the same use case."""
-    numbers = itertools.count(1)
-
-    def make() -> TenantSpace:
-        tenant = story.tenant(f"victim-{next(numbers)}")
-        onboard(stage.platform, tenant)
-        return stage.platform.open_space(tenant.id)
-
-    return make

@@ -241,11 +241,14 @@ class Attempts:
 
     def __init__(self, space: TenantSpace) -> None:
         self._url, self._finished = space.records.url, Frame()
+        self._repeated_before = self._look()
 
     def look(self) -> int:
-        """Compares with the last look: whatever was finished then has the same attempts and time now. Returns the
-        sum.
-        """
+        """Compares with the last look: whatever was finished then has the same attempts and time now. Returns how many
+        attempts at batches were made in vain since the first look."""
+        return self._look() - self._repeated_before
+
+    def _look(self) -> int:
         query = text("SELECT run_id, number, attempts, finished_at FROM batches ORDER BY run_id, number")
         rows = transact(self._url, lambda connection: Frame(connection.execute(query).mappings().all()))
         if rows.empty:
@@ -254,4 +257,4 @@ class Attempts:
         if len(self._finished):
             pd.testing.assert_frame_equal(rows.loc[self._finished.index], self._finished)
         self._finished = rows[rows["finished_at"].notna()]
-        return int(rows["attempts"].sum())
+        return int(rows["attempts"].sum()) - len(self._finished)

@@ -13,9 +13,9 @@ from tasks.domain.tenant import Tenant
 from tests.samples import SALES, sales_use_case, sample_tenant
 
 USE_CASE = "sales"
-STORES, SKUS = 6, 4
-BATCH_ROWS, BUCKET_ROWS = 250, 500
-"""With so few rows a batch and a bucket, 24 small partitions already make several buckets with several batches each."""
+STORES, SKUS = 4, 4
+BATCH_ROWS, BUCKET_ROWS = 200, 300
+"""With so few rows a batch and a bucket, 16 small partitions already make several buckets with several batches each."""
 
 
 class Chapter(NamedTuple):
@@ -27,7 +27,7 @@ class Chapter(NamedTuple):
 
 
 def tenant(tenant_id: str) -> Tenant:
-    """A tenant with the story's use case: 24 partitions, small models."""
+    """A tenant with the story's use case: 16 partitions, small models."""
     small = {"num_iterations": 8, "num_leaves": 5, "min_data_in_leaf": 5}
     use_case = sales_use_case(
         contract=SALES["contract"] | {"max_bad_rows": 0.05},
@@ -45,16 +45,16 @@ def write_chapters(folder: Path) -> list[Chapter]:
     rng = np.random.default_rng(7)
     past, coming = _days(rng, 0, 60), _days(rng, 60, 80)
     fresh = _days(rng, 80, 92)
-    fresh = fresh[(fresh["store"] == 2) | ((fresh["store"] == 5) & (fresh["sku"] == 1))]
+    fresh = fresh[(fresh["store"] == 2) | ((fresh["store"] == 4) & (fresh["sku"] == 1))]
     unseen = coming.head(5).assign(store=90)  # a partition without any history
     bad = past.head(4).assign(price=-1.0, day="2026-12-24")
-    known = coming[coming["day"] < "2024-03-11"]
+    known = coming[(coming["day"] < "2024-03-11") & (coming["store"] < 3)]
     stranger = known.head(2).assign(store=91)
     files = {
         ("history", Purpose.HISTORY): pd.concat([past, bad, past.tail(3)]),
         ("scoring", Purpose.SCORING): pd.concat([coming, unseen, coming.tail(2)]).drop(columns="sales"),
         ("actuals", Purpose.ACTUALS): pd.concat([known, stranger])[["store", "sku", "day", "sales"]],
-        ("more-history", Purpose.HISTORY): pd.concat([fresh, bad.assign(day="2026-12-25"), fresh.tail(1)]),
+        ("more-history", Purpose.HISTORY): pd.concat([fresh, bad.head(2), fresh.tail(1)]),
     }
     chapters = []
     for (name, purpose), rows in files.items():

@@ -97,9 +97,7 @@ class Zygote:
 
     def close(self) -> None:
         """Ends it and what it started."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(10)
+        self._process.communicate(timeout=10)
 
     def last_words(self) -> str:
         """The end of what children have printed."""

@@ -72,9 +72,14 @@ def test_too_little_to_learn_from_gives_the_naive_rule() -> None:
 
 def test_buckets_give_in_proportion() -> None:
     partitions = pd.DataFrame({"bucket": [0, 0, 3, 5], "labelled": [100, 200, 100, 0]})
-    assert quotas(partitions, 40) == {0: 30, 3: 10}
+    assert quotas(partitions, 100) == {0: 75, 3: 25}
     assert quotas(partitions, 10_000) == {0: 300, 3: 100}
     assert quotas(partitions.iloc[:0], 100) == {}
+
+
+def test_of_a_large_table_only_some_buckets_are_read() -> None:
+    partitions = pd.DataFrame({"bucket": range(100), "labelled": 1_000})
+    assert quotas(partitions, 500) == {0: 250, 1: 250}
 
 
 def test_growth_makes_it_due() -> None:
