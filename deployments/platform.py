@@ -6,6 +6,7 @@ A command starts what it needs and is not running yet, and stops what it started
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: boo
             server = servers.start_prefect(settings.home, settings.prefect_port, cluster.prefect_url)
             if not keep:
                 started.callback(servers.stop, settings.home, "prefect")
+                started.callback(_send_events)  # runs before the server stops
         url = server.url
     os.environ.update(
         PREFECT_API_URL=url,
@@ -80,6 +82,14 @@ def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: boo
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",  # a server of Prefect's own making would forget everything
         DO_NOT_TRACK="1",
     )
+
+
+def _send_events() -> None:
+    """Waits until this process's events (states of tasks among them) are with Prefect's server."""
+    if "prefect.events.worker" in sys.modules:
+        from prefect.events.worker import EventsWorker
+
+        EventsWorker.drain_all(timeout=10, at_exit=False)
 
 
 def stop_platform(settings: Settings) -> list[str]:

@@ -93,7 +93,7 @@ def run_stages(
             )
             done["release"] = promote(space.tenant.id, use_case, latest.run_id)
         if stage in (None, Stage.SCORING):
-            done["scoring"] = score(space.tenant.id, use_case)
+            done["scoring"] = score(space.tenant.id, use_case, again=True)
         return done
 
     def quietly() -> dict[str, object]:

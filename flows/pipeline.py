@@ -21,7 +21,7 @@ from tasks.domain.run import UploadStatus
 def pipeline(tenant: str, upload_id: str) -> None:
     """Takes one upload from file to result. Triggered by an admitted upload; safe to run again, and resumes.
 
-    History trains and promotes, then scores the rows that still wait for their target; a scoring file is scored;
+    History trains and promotes, then scores the uploads that waited for a release; a scoring file is scored, or waits;
     actuals are compared with what was predicted.
     """
     upload = ingest(tenant, upload_id)
@@ -31,9 +31,10 @@ def pipeline(tenant: str, upload_id: str) -> None:
     if upload.purpose is Purpose.HISTORY:
         run_id = train(tenant, use_case, dataset_version=version)
         promote(tenant, use_case, run_id)
-        score(tenant, use_case, dataset_version=version)
+        score(tenant, use_case)
     elif upload.purpose is Purpose.SCORING:
-        score(tenant, use_case, dataset_version=version, upload_id=upload_id)
+        if not score(tenant, use_case, upload_id):
+            return
     else:
         monitor(tenant, use_case, upload_id)
     open_space(tenant).records.update_upload(upload_id, status=UploadStatus.DONE, error=None)

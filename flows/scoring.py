@@ -7,7 +7,7 @@ from prefect import flow, unmapped
 from flows.failure import record_failure
 from flows.runner import threads, watch
 from flows.space import open_space
-from tasks.scoring.steps import plan_scoring, publish, score_batch
+from tasks.scoring.steps import plan_scoring, publish, score_batch, uploads_to_score
 
 
 @flow(
@@ -17,17 +17,19 @@ from tasks.scoring.steps import plan_scoring, publish, score_batch
     persist_result=False,
     on_failure=[record_failure],
 )
-def score(tenant: str, use_case: str, dataset_version: int | None = None, upload_id: str | None = None) -> int | None:
-    """Predicts the rows of one scoring upload or, without one, all rows that still wait for their target.
+def score(tenant: str, use_case: str, upload_id: str | None = None, again: bool = False) -> list[int]:
+    """Predicts the rows of one scoring upload or, without one, of all that wait for a release.
 
-    Triggered by the pipeline, a schedule or a person. Readers see all rows of the run or none; every row comes out
-    once.
-    Returns the id of the run, or None when there was nothing to score.
+    Triggered by the pipeline, a schedule or a person. Readers see all rows of an upload or none; every row comes out
+    once. `again` also predicts anew, with the release that serves now, the uploads some of whose rows still wait for
+    their target. Returns the ids of the runs; an upload keeps waiting while there is no release.
     """
     space = open_space(tenant)
+    runs = []
     with space.records.lock(use_case):
-        run, batches = plan_scoring(space, use_case, dataset_version, upload_id)
-        if run is None:
-            return None
-        watch(score_batch.map(unmapped(space), unmapped(run), batches))
-        return publish(space, run)
+        for upload in uploads_to_score(space, use_case, upload_id, again):
+            run, batches = plan_scoring(space, upload)
+            if run is not None:
+                watch(score_batch.map(unmapped(space), unmapped(run), batches))
+                runs.append(publish(space, run))
+    return runs

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +18,7 @@ from infra.lake.location import Location
 from infra.lake.predictions import LakePredictions
 from infra.lake.table import UseCaseTable
 from infra.registry.registry import MlflowRegistry
+from infra.scratch import scratch
 from infra.settings import Settings
 from infra.validation import ExpectationsValidator
 from tasks.domain.run import Upload
@@ -56,14 +54,8 @@ class TenantSpace:
     def validator(self, use_case: UseCase, upload: Upload) -> ExpectationsValidator:
         return ExpectationsValidator(use_case, upload, self.files)
 
-    @contextmanager
-    def scratch(self, name: str) -> Iterator[Path]:
-        self.scratch_folder.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{self.tenant.id}-{name}-", dir=self.scratch_folder))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def scratch(self, name: str) -> AbstractContextManager[Path]:
+        return scratch(self.scratch_folder / "work", f"{self.tenant.id}-{name}")
 
 
 def open_space(settings: Settings, tenant_id: str) -> TenantSpace:

@@ -226,6 +226,8 @@ class ExpectationsValidator:
 
 
 def _plain(value: Any) -> Any:
+    if value is pd.NA or value is pd.NaT:  # whose truth the page would ask for
+        return None
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value.isoformat() if hasattr(value, "isoformat") else value

@@ -129,9 +129,9 @@ class Predictions(Protocol):
     def write(self, run: Run, batch: Batch, rows: pa.Table) -> None:
         """Writes a batch's file; readers do not see it yet. Written again, it replaces itself."""
 
-    def publish(self, run: Run, upload: Upload | None) -> None:
-        """Makes all files of the run visible in one commit, in place of earlier rows of the same upload (`upload` None:
-        of all open rows of earlier such runs). Does nothing when this run is already published."""
+    def publish(self, run: Run, upload: Upload) -> None:
+        """Makes all files of the run visible in one commit, in place of earlier rows of the same upload. Does nothing
+        when this run is already published."""
 
     def read(self, partitions: Sequence[str] | None = None) -> pa.Table:
         """Published rows, of some partitions or of all."""

@@ -1,7 +1,7 @@
 """The lake table of a use case's predictions: batches write files, one commit publishes them.
 
-Partitioned by `upload_id` (`open` where a run scored all open rows), so that replacing an upload's rows is dropping its
-files and adding others in one transaction, without reading any.
+Partitioned by `upload_id`, so that replacing an upload's rows is dropping its files and adding others in one
+transaction, without reading any.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from infra.lake.location import Location, storage_errors
 from tasks.domain.errors import Busy
 from tasks.domain.run import Batch, Run, Upload
 from tasks.domain.use_case import UseCase
-
-OPEN = "open"
 
 DOUBLES = pa.list_(pa.field("element", pa.float64()))
 
@@ -70,7 +68,7 @@ class LakePredictions:
             "use_case": pa.repeat(self._use_case.id, count),
             "run_id": pa.repeat(pa.scalar(run.run_id, pa.int64()), count),
             "scored_at": pa.repeat(pa.scalar(run.started_at, pa.timestamp("us", "UTC")), count),
-            "release_version": pa.nulls(count, pa.int64()),
+            "release_version": pa.repeat(pa.scalar(run.release_version, pa.int64()), count),
         }
         columns = common | {name: rows[name] for name in rows.column_names if name in FILE_SCHEMA.names}
         table = pa.table({name: columns[name] for name in FILE_SCHEMA.names}).cast(FILE_SCHEMA)
@@ -80,14 +78,14 @@ class LakePredictions:
                 self._fs.create_dir(_folder(run.upload_id), recursive=True)
             pq.write_table(table, path, filesystem=self._fs, compression="zstd", compression_level=1)
 
-    def publish(self, run: Run, upload: Upload | None) -> None:
-        """Makes all files of the run visible in one commit, in place of earlier rows of the same upload (`upload` None:
-        of all open rows of earlier such runs). Does nothing when this run is already published. Raises `Busy`."""
+    def publish(self, run: Run, upload: Upload) -> None:
+        """Makes all files of the run visible in one commit, in place of earlier rows of the same upload. Does nothing
+        when this run is already published. Raises `Busy`."""
         from deltalake import CommitProperties, Schema, Transaction
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import AddAction, RemoveAction
 
-        upload_id = upload.upload_id if upload else OPEN
+        upload_id = upload.upload_id
         table = self._table(create=True)
         if table.transaction_version(f"run-{run.run_id}") is not None:
             return
@@ -160,7 +158,7 @@ class LakePredictions:
 
     def _files(self, run: Run, upload_id: str) -> list[tuple[str, int]]:
         """Paths and sizes of what the run's batches wrote."""
-        folder = _folder(None if upload_id == OPEN else upload_id)
+        folder = _folder(upload_id)
         found = self._fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         mine = [(f"{folder}/{info.base_name}", info.size) for info in found if info.base_name.startswith(_prefix(run))]
         return sorted(mine)
@@ -176,7 +174,7 @@ class LakePredictions:
 
 
 def _folder(upload_id: str | None) -> str:
-    return f"upload_id={upload_id or OPEN}"
+    return f"upload_id={upload_id}"
 
 
 def _prefix(run: Run) -> str:

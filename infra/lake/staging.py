@@ -186,6 +186,7 @@ class UploadStaging:
             info = self._latest.commit_info(self._done)
             return MergeResult(self._done, int(info["accepted"]), int(info["duplicate"]))
         writer = FilesWriter(self._table.location, self._schema, self._upload.upload_id)
+        writer.drop_leftovers()
         accepted = 0
         for scope in self._scopes:
             matches = self._match(scope)

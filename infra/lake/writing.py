@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -30,11 +31,19 @@ class FilesWriter:
     file that a reader, or the log, may know."""
 
     def __init__(self, location: Location, schema: pa.Schema, upload_id: str) -> None:
-        self._location, self._schema = location, schema
+        self._location, self._schema, self._upload_id = location, schema, upload_id
         self._prefix = f"{upload_id}-{uuid.uuid4().hex[:8]}"
         self._fs = location.arrow()
         self.added: list[AddAction] = []
         self.removed: dict[str, RemoveAction] = {}
+
+    def drop_leftovers(self) -> None:
+        """Removes what killed attempts of this upload have written. It was never committed, so nothing refers to it."""
+        with storage_errors(self._location.url):
+            everything = self._fs.get_file_info(pafs.FileSelector("", recursive=True, allow_not_found=True))
+            for info in everything:
+                if info.base_name.startswith(f"{self._upload_id}-"):
+                    self._fs.delete_file(info.path)
 
     def remove(self, file: DataFile) -> None:
         """Takes a file out of the table."""

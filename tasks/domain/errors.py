@@ -12,7 +12,6 @@ OrchardError
     ├── ContractBroken        the file's columns are not those of the contract
     ├── TooManyBadRows        more rows were quarantined than the use case tolerates
     ├── TooManyFailures       more partitions failed than the use case tolerates
-    ├── NoRelease             nothing can answer: no release, no fallback
     ├── GateFailed            a release did not load or predict when it was tried
     └── Tampered              bytes differ from the recorded digest
 
@@ -90,10 +89,6 @@ class TooManyBadRows(Permanent):
 
 class TooManyFailures(Permanent):
     """More partitions failed than the use case tolerates."""
-
-
-class NoRelease(Permanent):
-    """There is no release that could answer."""
 
 
 class GateFailed(Permanent):

@@ -101,7 +101,8 @@ def train_batch(
         shown.extend(trained.shown)
         table.append(_row(name, trained, batch, clock() - started))
     models.sort(key=lambda model: str(model["partition"]))
-    return BatchResult(pd.DataFrame(table, columns=list(PARTITION_MODEL)), models, shown[:: 1 + len(shown) // SHOWN_ROWS])
+    rows_of_all = pd.DataFrame(table, columns=list(PARTITION_MODEL))
+    return BatchResult(rows_of_all, models, shown[:: 1 + len(shown) // SHOWN_ROWS])
 
 
 def _row(name: str, trained: Trained, batch: Batch, seconds: float) -> dict[str, Any]:

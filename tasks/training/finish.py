@@ -66,6 +66,10 @@ def check_failures(space: Space, run: Run) -> None:
 def keep_part(space: Space, run: Run, batch: Batch, result: BatchResult) -> None:
     """Keeps a batch's models, and what its plot needs, until the run is packed; each file is replaced whole."""
     target = folder(run.use_case, run.run_id)
+    if not result.models:  # an attempt that was cut off may have had some
+        space.files.delete(f"{target}/models/part-{batch.number:04}.parquet")
+        space.files.delete(f"{target}/shown/{batch.number:04}.json")
+        return
     with space.scratch(f"batch-{batch.number}") as scratch:
         bundle.write_part(scratch / "part.parquet", result.models)
         space.files.put(f"{target}/models/part-{batch.number:04}.parquet", scratch / "part.parquet")
@@ -115,8 +119,12 @@ def log_and_settle(space: Space, run: Run) -> None:
         path = _assemble(space, run, rows, use_case, previous, scratch)
         _log(space, run, rows, use_case, facts, path, scratch)
     records.finish_run(run, facts)
+
+
+def drop_parts(space: Space, run: Run) -> None:
+    """Removes what batches have kept for a bundle that is registered now."""
     for leftover in ("models", "shown"):
-        space.files.delete(f"{folder(use_case.id, run.run_id)}/{leftover}")
+        space.files.delete(f"{folder(run.use_case, run.run_id)}/{leftover}")
 
 
 def _assemble(

@@ -15,7 +15,7 @@ from tasks.domain.run import Batch, Run, RunStatus
 from tasks.ports import Space
 from tasks.training import batch as pure
 from tasks.training import tenant_wide
-from tasks.training.finish import check_failures, keep_part, log_and_settle
+from tasks.training.finish import check_failures, drop_parts, keep_part, log_and_settle
 from tasks.training.lineage import (
     bundle_run,
     latest_comparable,
@@ -121,8 +121,7 @@ def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
         previous_rows(space, run, batch) if reuse else None,
         champion=serving_champion(space, use_case),
     )
-    if result.models:
-        keep_part(space, run, batch, result)
+    keep_part(space, run, batch, result)
     space.records.finish_training_batch(batch, result.rows)
 
 
@@ -132,4 +131,5 @@ def finish_training(space: Space, run: Run) -> int:
     if run.status is not RunStatus.FINISHED:
         check_failures(space, run)
         log_and_settle(space, run)
+    drop_parts(space, run)  # of a finished run too, which may have been killed before it came to this
     return run.run_id

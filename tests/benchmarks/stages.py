@@ -94,7 +94,7 @@ class Course:
     def score(self, upload: Upload) -> Step:
         from flows.scoring import score
 
-        self._timed("scoring", lambda: score(data.TENANT, self.use_case, upload.dataset_version, upload.upload_id))
+        self._timed("scoring", lambda: score(data.TENANT, self.use_case, upload.upload_id))
         return self.steps[-1]
 
     def pipeline(self, upload: Upload) -> Step:

@@ -124,12 +124,19 @@ def test_a_file_above_the_limit_of_the_tier_is_not_even_stored(orchard: Terminal
 
 def test_duplicate_row_keys_are_accounted_for_and_the_last_one_wins(orchard: Terminal) -> None:
     orchard("tenants", "add", tenant_file(Path(), "twice")).worked()
-    Path("twice.csv").write_text(history() + history(5, seed=9))
+    Path("twice.csv").write_text(history() + history(5, seed=9).partition("\n")[2])
     [upload] = orchard("upload", "twice", "sales", "history", "twice.csv", "--json").worked().json
     assert upload["status"] == "done"
     counts = [upload[f"rows_{state}"] for state in ("read", "accepted", "quarantined", "duplicate")]
     assert counts == [270, 240, 0, 30]
     assert len(orchard("quarantine", "twice", "sales", "--json", "--limit", 100).json) == 30
+
+
+def test_a_second_header_in_the_middle_is_a_bad_row_and_the_report_is_drawn(orchard: Terminal) -> None:
+    orchard("tenants", "add", tenant_file(Path(), "glued")).worked()
+    Path("glued.csv").write_text(history() + history(5, first="2026-03-01"))
+    [upload] = orchard("upload", "glued", "sales", "history", "glued.csv", "--json").worked().json
+    assert (upload["rows_accepted"], upload["rows_quarantined"]) == (270, 1)
 
 
 def test_tolerated_bad_rows_go_to_quarantine_and_the_rest_counts(orchard: Terminal) -> None:

@@ -5,6 +5,7 @@ Run ids become "training 1", "training 2", …; upload ids the number of the upl
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -192,25 +193,26 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def garbage(space: TenantSpace) -> list[str]:
-    """Files of the tenant that nothing refers to: those of Delta tables outside the log, parts of batches, partial
-    files.
-    """
-    root = space.location.local
+    """Files of the tenant that nothing refers to: data files outside the Delta logs, parts of batches, unregistered models,
+    partial files, folders for work in progress."""
+    root, home = space.location.local, space.scratch_folder.parent
     assert root is not None
-    found = [str(path) for path in root.rglob("*") if path.name.endswith(".partial")]
-    for path in sorted((root / "runs").rglob("part-*.parquet")):
-        found.append(str(path))
+    models = [home / "artifacts" / kind / space.tenant.id for kind in ("training", "production")]
+    found = [path for folder in (root, *models) for path in folder.rglob("*") if path.name.endswith(".partial")]
+    found += (root / "runs").rglob("part-*.parquet")
+    found += space.scratch_folder.rglob(f"{space.tenant.id}-*")
     for name in ("tables", "predictions"):
         folder = root / name / USE_CASE
-        there = {str(path.relative_to(folder)) for path in folder.rglob("*.parquet")} if folder.exists() else set()
-        found += [f"{folder}/{path}" for path in sorted(there - _ever_referenced(folder))]
-    return found
+        referenced = _ever_referenced(folder)
+        found += [path for path in folder.rglob("*.parquet") if str(path.relative_to(folder)) not in referenced]
+    candidates, active = _registered(space)
+    kept = [len(list((folder / USE_CASE).iterdir())) for folder in models]
+    assert kept == [active, len(space.records.releases(USE_CASE))] and active == len(candidates)
+    return sorted(map(str, found))
 
 
 def _ever_referenced(folder: Path) -> set[str]:
     """Files of a Delta table that any of its versions refers to, checkpoints among them."""
-    import json
-
     log = folder / "_delta_log"
     paths = {str(path.relative_to(folder)) for path in log.glob("*.parquet")}
     for entry in log.glob("*.json"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
 import psutil
 import psycopg
+import pytest
 
 from infra import postgres
 from infra.database.cluster import started_cluster
@@ -41,10 +43,20 @@ def test_resume_needs_nothing_of_prefect(stage: Stage) -> None:
     assert differences(remains(space), stage.course("history").remains) == []
 
 
-def test_database_restarts_in_the_middle_of_a_run(stage: Stage) -> None:
-    """The database goes away for a moment while batches are trained; the run waits for it and ends as if it had not."""
-    space, history = stage.new_tenant("restarted"), stage.until("history")
-    child = stage.start(space, history, stop_at="training: finish_training_batch 2", number=signal.SIGSTOP)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "ingestion: upload is ingested",
+        "training: finish_training_batch 2",
+        "training: mlflow create_run",
+        "promotion: mlflow create_model_version",
+    ],
+)
+def test_database_restarts_in_the_middle_of_a_run(stage: Stage, moment: str) -> None:
+    """The database goes away for a moment; the run waits for it and ends as if it had not."""
+    name = "restarted-" + re.sub("[^a-z0-9]+", "-", moment)
+    space, history = stage.new_tenant(name), stage.until("history")
+    child = stage.start(space, history, stop_at=moment, number=signal.SIGSTOP)
     wait_until_stopped(child)
     postgres.stop(stage.platform.settings.home)
     psutil.Process(child.pid).send_signal(signal.SIGCONT)
