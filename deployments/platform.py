@@ -78,6 +78,7 @@ def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: boo
         PREFECT_API_URL=url,
         PREFECT_HOME=str(settings.home / "prefect"),
         PREFECT_LOGGING_LEVEL=os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING"),
+        PREFECT_CLIENT_RETRY_EXTRA_CODES="500",  # what the server answers while its database restarts
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",  # a server of Prefect's own making would forget everything
         DO_NOT_TRACK="1",

@@ -69,7 +69,6 @@ def run_stages(
 
     With a dataset version, all partitions are trained as of that version, and nothing is promoted.
     """
-
     from flows.promotion import promote
     from flows.runner import in_this_process
     from flows.scoring import score
@@ -86,12 +85,12 @@ def run_stages(
                 partitions=list(partitions),
                 again=dataset_version is not None,
             )
-            done |= {"training": training_run, "release": promote(space.tenant.id, use_case, training_run)}
+            done["training"] = training_run
+            if dataset_version is not None:  # a look back: the models are reproduced, what serves stays
+                return done
+            done["release"] = promote(space.tenant.id, use_case, training_run)
         elif stage is Stage.PROMOTION:
-            latest = next(
-                run for run in space.records.runs(use_case, Stage.TRAINING) if run.status is RunStatus.FINISHED
-            )
-            done["release"] = promote(space.tenant.id, use_case, latest.run_id)
+            done["release"] = promote(space.tenant.id, use_case, finished_training(space, use_case).run_id)
         if stage in (None, Stage.SCORING):
             done["scoring"] = score(space.tenant.id, use_case, again=True)
         return done

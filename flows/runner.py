@@ -11,12 +11,19 @@ from typing import Any, cast
 from prefect.context import SettingsContext, get_settings_context
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import opaque, unmapped
 
 
 def threads() -> TaskRunner[PrefectFuture[Any]]:
     """A pool of `ORCHARD_WORKERS` threads, by default one per core; Prefect's own default is unbounded."""
     runner: Any = ThreadPoolTaskRunner(max_workers=int(os.environ.get("ORCHARD_WORKERS") or os.cpu_count() or 2))
     return cast(TaskRunner[PrefectFuture[Any]], runner)
+
+
+def shared(value: object) -> Any:
+    """A parameter that all mapped batches share. Opaque, or Prefect would walk through a whole tenant in search of
+    futures: 7 ms a task."""
+    return unmapped(opaque(value))
 
 
 def watch(futures: Sequence[PrefectFuture[Any]]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prefect import flow, unmapped
+from prefect import flow
 
 from flows.failure import record_failure
-from flows.runner import threads, watch
+from flows.runner import shared, threads, watch
 from flows.space import open_space
 from tasks.scoring.steps import plan_scoring, publish, score_batch, uploads_to_score
 
@@ -30,6 +30,6 @@ def score(tenant: str, use_case: str, upload_id: str | None = None, again: bool 
         for upload in uploads_to_score(space, use_case, upload_id, again):
             run, batches = plan_scoring(space, upload)
             if run is not None:
-                watch(score_batch.map(unmapped(space), unmapped(run), batches))
+                watch(score_batch.map(shared(space), shared(run), batches))
                 runs.append(publish(space, run))
     return runs

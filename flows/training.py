@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prefect import flow, unmapped
+from prefect import flow
 
 from flows.failure import record_failure
-from flows.runner import threads, watch
+from flows.runner import shared, threads, watch
 from flows.space import open_space
 from tasks.training.plan import Selection
 from tasks.training.steps import finish_training, fit_tenant_wide, plan_training, train_batch
@@ -37,5 +37,5 @@ def train(
         run, batches = plan_training(space, use_case, dataset_version, selection)
         if batches:
             fit_tenant_wide(space, run)
-            watch(train_batch.map(unmapped(space), unmapped(run), batches, unmapped(selection.reuses)))
+            watch(train_batch.map(shared(space), shared(run), batches, shared(selection.reuses)))
         return finish_training(space, run)

@@ -58,7 +58,7 @@ def parse(kind: type[Model], text: bytes, where: str) -> Model:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        problems = [_complaint(node, problem, where) for problem in error.errors()]
+        problems = [_complaint(node, problem, where) for problem in _causes(error)]
         raise InvalidDefinition(
             f"{len(problems)} mistake{'s' if len(problems) > 1 else ''} in the definition",
             found="\n  " + "\n  ".join(problems),
@@ -78,10 +78,25 @@ class _Strict(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a field's name must be text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} comes twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """The mistakes without those that follow from one further inside: a list is too short when its item is wrong."""
+    found = error.errors()
+    places = [problem["loc"] for problem in found]
+    return [
+        problem
+        for problem in found
+        if not any(
+            len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places
+        )
+    ]
 
 
 def _complaint(root: Any, problem: Any, where: str) -> str:

@@ -45,8 +45,16 @@ class TenantSpace:
     def files(self) -> LakeFiles:
         return LakeFiles(self.location)
 
+    @cached_property
+    def _tables(self) -> dict[str, UseCaseTable]:
+        return {}
+
     def table(self, use_case: UseCase) -> UseCaseTable:
-        return UseCaseTable(self.location.child("tables", use_case.id), use_case, self.scratch_folder)
+        known = self._tables.get(use_case.id)  # kept, because a table remembers the versions that it has opened
+        if known is None or known.use_case is not use_case:
+            location = self.location.child("tables", use_case.id)
+            known = self._tables[use_case.id] = UseCaseTable(location, use_case, self.scratch_folder)
+        return known
 
     def predictions(self, use_case: UseCase) -> LakePredictions:
         return LakePredictions(self.location.child("predictions", use_case.id), use_case)

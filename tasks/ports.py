@@ -197,6 +197,9 @@ class Records(Protocol):
     def failed_partitions(self, run: Run) -> int:
         """How many partitions of a training run have failed so far."""
 
+    def retry_failed(self, run: Run) -> None:
+        """Opens again the batches in which partitions failed: they are pending, and their rows are gone."""
+
     def partition_models(self, run: Run, partitions: Sequence[str] | None = None) -> pd.DataFrame:
         """The `PARTITION_MODEL` rows of a training run, sorted by partition; of some partitions, or of all."""
 

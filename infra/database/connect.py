@@ -56,7 +56,8 @@ def engine(url: str) -> Engine:
     key = (os.getpid(), url)  # a forked child must not share its parent's sockets
     with _engines_lock:
         if key not in _engines:
-            _engines[key] = _create(url, pool_size=2, max_overflow=14, pool_pre_ping=True)
+            # No ping before each use: a transaction that meets a dead connection is tried again anyway.
+            _engines[key] = _create(url, pool_size=2, max_overflow=14)
         _engines.move_to_end(key)
         evicted = _engines.popitem(last=False)[1] if len(_engines) > MAX_ENGINES else None
         result = _engines[key]

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, s
 from sqlalchemy.dialects import postgresql
 
 from infra.database.frames import read_frame, to_rows
-from infra.database.runs import RunRecords
+from infra.database.runs import BATCHES, RunRecords
 from infra.database.tables import PartitionModelRow, ReleaseRow, VerdictRow, table
 from tasks.domain.errors import NotFound
 from tasks.domain.run import Batch, Release, Run
@@ -39,6 +39,18 @@ class ModelRecords(RunRecords):
         """How many partitions of a training run have failed so far."""
         query = select(func.count()).where(self._of_run(MODELS, run), MODELS.c.outcome == "failed")
         return self._transact(lambda connection: connection.scalar(query)) or 0
+
+    def retry_failed(self, run: Run) -> None:
+        """Opens again the batches in which partitions failed: they are pending, and their rows are gone."""
+
+        def work(connection: Connection) -> None:
+            failed = select(MODELS.c.batch).where(self._of_run(MODELS, run), MODELS.c.outcome == "failed").distinct()
+            numbers = list(connection.scalars(failed))
+            again = update(BATCHES).where(self._of_run(BATCHES, run), BATCHES.c.number.in_(numbers))
+            connection.execute(again.values(finished_at=None))
+            connection.execute(delete(MODELS).where(self._of_run(MODELS, run), MODELS.c.batch.in_(numbers)))
+
+        self._transact(work)
 
     def partition_models(self, run: Run, partitions: Sequence[str] | None = None) -> pd.DataFrame:
         """The `PARTITION_MODEL` rows of a training run, sorted by partition; of some partitions, or of all."""

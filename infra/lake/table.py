@@ -26,7 +26,8 @@ PARTITION_COLUMNS = ["partition", "bucket", "rows", "labelled", "open", "last_up
 
 
 class UseCaseTable:
-    """Implements `tasks.ports.Table`. Holds no connection between calls, and pickles.
+    """Implements `tasks.ports.Table`. Holds no connection between calls, and pickles. A version never changes, so what
+    it consists of is remembered: every batch of a run asks for it.
 
     Args:
         location: folder of the Delta table.
@@ -36,9 +37,18 @@ class UseCaseTable:
 
     def __init__(self, location: Location, use_case: UseCase, scratch: Path) -> None:
         self.location, self.use_case, self._scratch = location, use_case, scratch
+        self._forget()
+
+    def _forget(self) -> None:
+        self._files: dict[int, list[DataFile]] = {}
+        self._counts: dict[tuple[int, int | None], pd.DataFrame] = {}
 
     def __getstate__(self) -> dict[str, object]:
         return {"location": self.location, "use_case": self.use_case, "_scratch": self._scratch}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
 
     @cached_property
     def _fs(self) -> Any:
@@ -53,6 +63,15 @@ class UseCaseTable:
                 return Snapshot(self.location, version)
             except TableNotFoundError:
                 return None
+
+    def _files_at(self, version: int) -> list[DataFile]:
+        """The files of a version; none where there is no table."""
+        if version not in self._files:
+            snapshot = self.snapshot(version)
+            if snapshot is None:
+                return []
+            self._files[version] = snapshot.files
+        return self._files[version]
 
     def version(self) -> int | None:
         """The latest version, or None before the first upload."""
@@ -143,9 +162,10 @@ class UseCaseTable:
         """One row per partition, sorted by (bucket, partition): `partition`, `bucket`, `rows`, `labelled` (rows with a
         target), `open` (rows without), `last_upload`, `last_labelled` (highest `_upload`, `_labelled` of its rows; 0 if
         none). With `upload_seq`, only rows that this upload last wrote are counted."""
-        snapshot = self.snapshot(version)
+        if (known := self._counts.get((version, upload_seq))) is not None:
+            return known.copy()
         buckets: dict[int, list[DataFile]] = {}
-        for file in snapshot.files if snapshot else []:
+        for file in self._files_at(version):
             if upload_seq is None or file.upload_min <= upload_seq <= file.upload_max:
                 buckets.setdefault(file.bucket, []).append(file)
         found = [self._count(bucket, files, upload_seq) for bucket, files in buckets.items()]
@@ -153,7 +173,9 @@ class UseCaseTable:
             kinds = {name: "str" if name == "partition" else "int64" for name in PARTITION_COLUMNS}
             return pd.DataFrame(columns=PARTITION_COLUMNS).astype(kinds)
         frame = pd.concat([part for part in found if len(part)] or found[:1])
-        return frame.sort_values(["bucket", "partition"], ignore_index=True)
+        counts = frame.sort_values(["bucket", "partition"], ignore_index=True)
+        self._counts[version, upload_seq] = counts
+        return counts.copy()
 
     def _count(self, bucket: int, files: Sequence[DataFile], upload_seq: int | None) -> pd.DataFrame:
         rows = self._scan(files, ["_partition", "_upload", "_labelled"], self._filter(upload_seq=upload_seq))
@@ -179,8 +201,7 @@ class UseCaseTable:
     ) -> pd.DataFrame:
         """Rows of one bucket at a version, all columns, in no particular order; filters narrow them down. Dates are
         datetime64, timestamps datetime64 in UTC; an integer column with nulls is float64."""
-        snapshot = self.snapshot(version)
-        files = [file for file in snapshot.files if file.bucket == bucket] if snapshot else []
+        files = [file for file in self._files_at(version) if file.bucket == bucket]
         if partitions is not None:
             files = [file for file in files if file.may_hold(partitions)]
         if upload_seq is not None:

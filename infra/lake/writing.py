@@ -18,7 +18,7 @@ from infra.lake.location import Location, storage_errors
 from infra.lake.snapshot import DataFile, Snapshot
 
 FILE_ROWS = 131_072
-GROUP_ROWS = 32_768
+GROUP_ROWS = 8_192  # a batch reads a few partitions, and a group is decoded whole
 SORT_ROWS = 1_000_000
 """Rows that are sorted together; more rows of one bucket make several sorted runs."""
 

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,7 @@ from infra.registry.store import (
     local_path,
     log_values,
     opened,
+    patient,
 )
 from tasks.bundle import digest_of, verify
 from tasks.domain.errors import GateFailed, InvalidDefinition, NotFound
@@ -61,6 +62,7 @@ class MlflowRegistry:
     training_artifacts_url: str
     production_artifacts_url: str
 
+    @patient
     def log_training(
         self,
         use_case: UseCase,
@@ -114,6 +116,7 @@ class MlflowRegistry:
             )
             return str(version.version)
 
+    @patient
     def fetch_candidate(self, use_case: str, run: Run, into: Path) -> Path:
         """The bundle folder of a training run, checked against its digests; where the artifact root is local,
         the folder itself, not to be written to, else a download under `into`. Raises `NotFound`,
@@ -128,15 +131,14 @@ class MlflowRegistry:
         verify(folder, version.tags["digest"])
         return folder
 
+    @patient
     def add_release(
         self, use_case: UseCase, bundle: Path, *, key: str, tags: Mapping[str, str], example: pd.DataFrame
     ) -> tuple[int, str, str]:
         """Puts a self-contained bundle into the production registry: (version, source URL, manifest digest).
         A second call with the same key returns the first one's."""
         if not _KEY.fullmatch(key):
-            raise ValueError(
-                f"a release's key becomes a folder name; expected letters, digits, - and _: {key!r}"
-            )
+            raise ValueError(f"a release's key becomes a folder name; expected letters, digits, - and _: {key!r}")
         if self.production_uri.startswith("http") and local_path(self.production_artifacts_url) is not None:
             raise InvalidDefinition(
                 "MLflow's server refuses releases whose files are on a local disk",
@@ -180,18 +182,20 @@ class MlflowRegistry:
                 raise _failed(released, "finite predictions", f"{unanswered} of {len(rows)} rows without one")
         return answers  # type: ignore[no-any-return]
 
+    @patient
     def set_alias(self, use_case: str, alias: str, version: int) -> None:
         """Moves an alias in the production registry; raises `NotFound` when there is no such version."""
         name = self._name(use_case)
         with answering(self.production_uri, f"release {version} of {name}"):
             client(self.production_uri).set_registered_model_alias(name, alias, str(version))
 
+    @patient
     def remove_alias(self, use_case: str, alias: str) -> None:
         """Removes an alias; nothing happens where there is none."""
-        if self.find(use_case, alias) is not None:
-            with answering(self.production_uri):
-                client(self.production_uri).delete_registered_model_alias(self._name(use_case), alias)
+        with suppress(NotFound), answering(self.production_uri):
+            client(self.production_uri).delete_registered_model_alias(self._name(use_case), alias)
 
+    @patient
     def find(self, use_case: str, alias: str) -> int | None:
         """The version behind an alias, the entry being found by its tags; None where there is none."""
         name = self._name(use_case)
@@ -226,6 +230,7 @@ class MlflowRegistry:
             verify(folder / model.BUNDLE, released.tags["digest"])
             yield folder / model.BUNDLE
 
+    @patient
     def release(self, use_case: str, version: int) -> Any:
         """MLflow's `ModelVersion` of a release. Raises `NotFound`."""
         name = self._name(use_case)

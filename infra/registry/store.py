@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from infra.database.connect import RETRY_WAITS_S
 from tasks.bundle import link_or_copy
 from tasks.domain.errors import DatabaseUnavailable, NotFound
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -66,6 +70,24 @@ def initialise_registry(uri: str) -> None:
         client(uri).search_registered_models(max_results=1)
 
 
+def patient(method: Method) -> Method:
+    """Calls a method again for about ten seconds while the database is away, as `infra.database` does.
+
+    The method must be safe to repeat.
+    """
+
+    @wraps(method)
+    def calling(*args: Any, **kwargs: Any) -> Any:
+        for wait_s in RETRY_WAITS_S:
+            try:
+                return method(*args, **kwargs)
+            except DatabaseUnavailable:
+                time.sleep(wait_s)
+        return method(*args, **kwargs)
+
+    return calling  # type: ignore[return-value]
+
+
 @contextmanager
 def answering(uri: str, what: str = "the registry entry") -> Iterator[None]:
     """Turns MLflow's errors into ours: no such entry → `NotFound`, no connection → `DatabaseUnavailable`."""
@@ -86,9 +108,7 @@ def answering(uri: str, what: str = "the registry entry") -> Iterator[None]:
 
 
 def _unavailable(uri: str) -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        "the model registry does not answer", where=_public(uri), hint="orchard status"
-    )
+    return DatabaseUnavailable("the model registry does not answer", where=_public(uri), hint="orchard status")
 
 
 def _public(uri: str) -> str:

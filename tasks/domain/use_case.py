@@ -190,7 +190,19 @@ class UseCase(Frozen):
         for name in self.target_columns:
             if name in self.contract.row_key or name in self.partition_by:
                 raise ValueError(f"{name!r} makes the target and cannot be a key")
+        for name in (*self.partition_by, *self.features.all, *((self.baseline,) if self.baseline else ())):
+            self._must_come_with(name, Purpose.HISTORY, Purpose.SCORING)
+        for name in self.contract.row_key:
+            self._must_come_with(name, *Purpose)
+        self._must_come_with(self.target, Purpose.HISTORY)
         return self
+
+    def _must_come_with(self, name: str, *purposes: Purpose) -> None:
+        needed = {name} | self._ancestors(name)
+        for column in self.contract.columns:
+            for purpose in purposes:
+                if column in needed and purpose not in self._purposes(column):
+                    raise ValueError(f"{name!r} needs the column {column!r}, which {purpose} uploads do not have")
 
     def _must_exist(self, name: str, who: str, earlier_than: str | None = None) -> None:
         known = list(self.derived)

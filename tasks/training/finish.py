@@ -46,12 +46,22 @@ def partition_receipt(rows: pd.DataFrame) -> PartitionReceipt:
     )
 
 
+def stopped_by_failures(space: Space, run: Run) -> bool:
+    """Whether more partitions have failed than the use case tolerates."""
+    failed, partitions = _failed(space, run)
+    return failed > space.tenant.use_case(run.use_case).training.max_failed * partitions
+
+
+def _failed(space: Space, run: Run) -> tuple[int, int]:
+    failed = space.records.failed_partitions(run)
+    return failed, sum(len(batch.partitions) for batch in space.records.batches(run)) if failed else 0
+
+
 def check_failures(space: Space, run: Run) -> None:
     """Raises `TooManyFailures` once more partitions have failed than the use case tolerates."""
-    options = space.tenant.use_case(run.use_case).training
-    failed = space.records.failed_partitions(run)
-    partitions = sum(len(batch.partitions) for batch in space.records.batches(run)) if failed else 0
-    if failed > options.max_failed * partitions:
+    if stopped_by_failures(space, run):
+        options = space.tenant.use_case(run.use_case).training
+        failed, partitions = _failed(space, run)
         rows = space.records.partition_models(run)
         receipt = partition_receipt(rows)
         raise TooManyFailures(
@@ -59,7 +69,7 @@ def check_failures(space: Space, run: Run) -> None:
             expected=f"at most {options.max_failed:.0%} (training.max_failed)",
             found="; ".join(f"{cause} ({count})" for cause, count in receipt.causes.items()),
             where=f"{space.tenant.id}.{run.use_case}, training run {run.run_id}",
-            hint="mend the cause and run again; finished batches are kept",
+            hint="mend the cause and run again: what failed is tried again, what was trained is kept",
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -51,12 +53,6 @@ def previous_run(space: Space, run: Run) -> Run | None:
     return latest_comparable(space.records.runs(run.use_case, Stage.TRAINING), use_case, before=run.run_id)
 
 
-def previous_rows(space: Space, run: Run, batch: Batch) -> pd.DataFrame | None:
-    """`PARTITION_MODEL` rows of the previous run for the partitions of a batch; None without one."""
-    previous = previous_run(space, run)
-    return None if previous is None else space.records.partition_models(previous, batch.partitions)
-
-
 def bundle_run(run: Run) -> int:
     """The run whose bundle holds a finished run's models: itself, or an earlier one when nothing had changed."""
     return int(str(run.receipt["bundle_run"]))
@@ -77,6 +73,39 @@ def serving_champion(space: Space, use_case: UseCase) -> Champion | None:
     if trained.receipt.get("contract_hash") != use_case.contract_hash():
         return None
     return Champion(space.registry.scorer(use_case.id, serving.version), serving.upload_seq)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all batches of a run need."""
+
+    tenant_wide: TenantWideModel
+    champion: Champion | None
+    previous: Run | None
+
+    def previous_rows(self, space: Space, batch: Batch) -> pd.DataFrame | None:
+        """`PARTITION_MODEL` rows of the previous run for the partitions of a batch; None without one."""
+        return None if self.previous is None else space.records.partition_models(self.previous, batch.partitions)
+
+
+SHARED_RUNS = 4
+_shared: dict[tuple[str, int], Shared] = {}
+_loading = threading.Lock()
+
+
+def shared_by_batches(space: Space, run: Run) -> Shared:
+    """Loaded once per process and attempt of a run, for its batches. The URL tells apart runs of equal number."""
+    key = (space.files.url(folder(run.use_case, run.run_id)), run.attempts)
+    with _loading:
+        if key not in _shared:
+            _shared[key] = Shared(
+                load_tenant_wide(space, run.use_case, run.run_id),
+                serving_champion(space, space.tenant.use_case(run.use_case)),
+                previous_run(space, run),
+            )
+            while len(_shared) > SHARED_RUNS:  # the oldest goes first
+                del _shared[next(iter(_shared))]
+        return _shared[key]
 
 
 def quarantined_partitions(space: Space, use_case: str, version: int) -> set[str]:

@@ -86,10 +86,11 @@ def train_partition(
         fitted = _fit(estimator, rows, training, use_case, deadline, clock, seed)
         if fitted is not None:
             models[estimator] = (fitted, naive)
-    losses = {
-        estimator: row_losses(metric, rows.target[unseen], model.predict(rows.features.rows(unseen), its_naive))
+    predicted = {
+        estimator: model.predict(rows.features.rows(unseen), its_naive)
         for estimator, (model, its_naive) in models.items()
     }
+    losses = {estimator: row_losses(metric, rows.target[unseen], values) for estimator, values in predicted.items()}
     validation_rows = cut.holdout - cut.validation
     winner = choose({estimator: values[:validation_rows] for estimator, values in losses.items()})
     serving: Model | None = models[winner][0]
@@ -110,15 +111,14 @@ def train_partition(
         holdout_sum,
         naive_sum,
     )
-    few = slice(cut.holdout, min(len(rows), cut.holdout + SHOWN_ROWS))
-    predicted = models[winner][0].predict(rows.features.rows(few), models[winner][1])[:, -1]
-    actual = rows.target[few]
+    actual = rows.target[cut.holdout : cut.holdout + SHOWN_ROWS]
+    shown = predicted[winner][validation_rows : validation_rows + SHOWN_ROWS, -1]
     if use_case.classes:
         actual = (actual == len(use_case.classes) - 1).astype(np.float64)
     trained = replace(
         trained,
         model=model_row(name, winner, serving, naive, trained, run_id),
-        shown=tuple(zip(actual.tolist(), predicted.tolist(), strict=True)),
+        shown=tuple(zip(actual.tolist(), shown.tolist(), strict=True)),
     )
     if champion is None:
         return trained

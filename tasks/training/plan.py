@@ -16,6 +16,10 @@ from tasks.domain.run import Run, RunStatus, run_key
 from tasks.domain.use_case import UseCase
 from tasks.ports import PARTITION_MODEL
 
+NOT_SELECTED = "not selected, and no earlier model"
+NOT_RENEWED = "not selected: its model is older than its rows"
+"""Reasons by which a later run tells what a run of selected partitions left undone."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -77,8 +81,11 @@ def plan_run(
     known = earlier.set_index("partition")
     if previous is not None and not selection.again:
         has_model = partitions["partition"].map(known["estimator"]).notna()
-        unchanged = (partitions["last_upload"] <= previous_seq) & (
-            partitions["labelled"] == partitions["partition"].map(known["rows"])
+        left_undone = partitions["partition"].map(known["reason"]).isin([NOT_SELECTED, NOT_RENEWED])
+        unchanged = (
+            (partitions["last_upload"] <= previous_seq)
+            & (partitions["labelled"] == partitions["partition"].map(known["rows"]))
+            & ~left_undone
         )
         as_before = unchanged if not (selection.only_failed or selection.partitions) else ~asked
         kept = labelled & has_model & as_before
@@ -86,17 +93,18 @@ def plan_run(
         rejected = labelled & unchanged & (partitions["partition"].map(known["outcome"]) == PartitionOutcome.REJECTED)
         train &= ~kept & ~rejected
     else:
-        kept = rejected = pd.Series(False, index=partitions.index)
+        kept = rejected = unchanged = pd.Series(False, index=partitions.index)
     left = labelled & ~train & ~kept & ~rejected
     settled = pd.concat(
         [
-            _reused(partitions[kept], known),
+            _reused(partitions[kept & unchanged], known),
+            _reused(partitions[kept & ~unchanged], known).assign(reason=NOT_RENEWED),
             _rows(untrainable, PartitionOutcome.REJECTED, "no row with a target"),
             _rows(
                 _without_rows(quarantined, partitions), PartitionOutcome.REJECTED, "all of its rows are in quarantine"
             ),
             _again_rejected(partitions[rejected], known),
-            _rows(partitions[left], PartitionOutcome.REJECTED, "not selected, and no earlier model"),
+            _rows(partitions[left], PartitionOutcome.REJECTED, NOT_SELECTED),
         ],
         ignore_index=True,
     )

@@ -15,15 +15,14 @@ from tasks.domain.run import Batch, Run, RunStatus
 from tasks.ports import Space
 from tasks.training import batch as pure
 from tasks.training import tenant_wide
-from tasks.training.finish import check_failures, drop_parts, keep_part, log_and_settle
+from tasks.training.finish import check_failures, drop_parts, keep_part, log_and_settle, stopped_by_failures
 from tasks.training.lineage import (
     bundle_run,
     latest_comparable,
     load_tenant_wide,
-    previous_rows,
     previous_run,
     quarantined_partitions,
-    serving_champion,
+    shared_by_batches,
     tenant_wide_path,
 )
 from tasks.training.plan import Selection, plan_run, training_key
@@ -67,6 +66,10 @@ def plan_training(
             quarantined_partitions(space, use_case_id, version),
         )
         records.plan(run, plan_batches(run.run_id, plan.train, space.policy.max_batches), plan.settled)
+    elif stopped_by_failures(
+        space, run
+    ):  # whoever runs it again has mended the cause, or hopes that it was a passing one
+        records.retry_failed(run)
     return run, records.batches(run, pending=True)
 
 
@@ -112,14 +115,14 @@ def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
     space.records.start_batch(batch)
     assert run.dataset_version is not None
     frame = space.table(use_case).read(run.dataset_version, batch.bucket, batch.partitions, labelled=True)
-    everyone = load_tenant_wide(space, use_case.id, run.run_id)
+    shared = shared_by_batches(space, run)
     result = pure.train_batch(
         frame,
         batch,
         use_case,
-        everyone,
-        previous_rows(space, run, batch) if reuse else None,
-        champion=serving_champion(space, use_case),
+        shared.tenant_wide,
+        shared.previous_rows(space, batch) if reuse else None,
+        champion=shared.champion,
     )
     keep_part(space, run, batch, result)
     space.records.finish_training_batch(batch, result.rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,8 +146,9 @@ def fit_tenant_wide(
         rows.content_hashes[training],
         rows.positions[training],
     )
-    judging, judging_naive = _fit(judging_rows, use_case, clock, seed)
-    serving, naive = _fit(rows, use_case, clock, seed)
+    with ThreadPoolExecutor(2) as pool:
+        fits = pool.map(lambda which: _fit(which, use_case, clock, seed), (judging_rows, rows))
+        (judging, judging_naive), (serving, naive) = fits
     return TenantWideModel(judging, judging_naive, serving, naive, labelled_rows_now, run_id)
 
 

@@ -138,12 +138,17 @@ class Bench:
         add(label, "file-to-SQL ratio", whole / both, "×", 1.4)
 
     def one_percent(self, first: Step) -> None:
-        """A second history file that touches one partition in a hundred, through the whole pipeline."""
+        """A second history file that touches one partition in a hundred, through the whole pipeline; rows of the same
+        partitions wait to be scored with the new release."""
         self.say("one-percent: the whole pipeline again")
         course = Course(self.running, FULL)
         since = max(run.run_id for run in course.runs())
-        path = self.file("update", data.write_update)
-        upload = course.admit("update: admission", Purpose.HISTORY, path)
+        scoring, history = (
+            self.file("update-scoring", data.write_update_scoring),
+            self.file("update", data.write_update),
+        )
+        course.ingest("scoring", Purpose.SCORING, scoring)
+        upload = course.admit("update: admission", Purpose.HISTORY, history)
         course.pipeline(upload)
         for run in course.runs(since):
             seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else 0.0

@@ -46,7 +46,7 @@ def use_case(choice: str, name: str | None = None) -> UseCase:
             "id": name or choice,
             "kind": "regression",
             "contract": {
-                "columns": {**columns, "y": {"type": "number", "nullable": True}},
+                "columns": {**columns, "y": {"type": "number"}},
                 "row_key": ["unit", "step"],
             },
             "partition_by": ["unit"],
@@ -88,16 +88,16 @@ def write_scoring(path: Path, size: Size) -> None:
 
 
 def write_update(path: Path, size: Size) -> None:
-    """A later history file that touches one unit in a hundred: a tenth of its rows again with other values, as many new
-    ones, and as many that still wait for their target and are scored."""
-    _write(path, (_update(size, unit) for unit in size.touched))
-
-
-def _update(size: Size, unit: int) -> pa.Table:
+    """A later history file that touches one unit in a hundred: a tenth of its rows anew, and as many new ones."""
     part = max(1, size.rows // 10)
-    table = unit_table(size, unit, size.rows - part, 3 * part)
-    waiting = np.arange(3 * part) >= 2 * part
-    return table.set_column(len(table.column_names) - 1, "y", pa.array(table["y"].to_numpy(), mask=waiting))
+    _write(path, (unit_table(size, unit, size.rows - part, 2 * part) for unit in size.touched))
+
+
+def write_update_scoring(path: Path, size: Size) -> None:
+    """As many rows of the same units to score."""
+    part = max(1, size.rows // 10)
+    tables = (unit_table(size, unit, 2 * size.rows, 2 * part) for unit in size.touched)
+    _write(path, (table.drop_columns("y") for table in tables))
 
 
 def _write(path: Path, tables: Iterable[pa.Table]) -> None:

@@ -29,7 +29,7 @@ class Course(NamedTuple):
     """In order, each once."""
     remains: dict[str, Any]
     seconds: dict[str, float]
-    """Of each of its runs, by stage."""
+    """Of each of its runs, by stage, in order."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Stage:
                 effects = self.complete(space, [chapter])
                 seconds = {
                     run.stage.value: (run.finished_at - run.started_at).total_seconds()
-                    for run in space.records.runs()
+                    for run in reversed(space.records.runs())
                     if run.run_id not in earlier and run.finished_at
                 }
                 self.courses[chapter.name] = Course(list(dict.fromkeys(effects)), remains(space), seconds)

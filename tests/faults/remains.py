@@ -6,6 +6,7 @@ Run ids become "training 1", "training 2", …; upload ids the number of the upl
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -96,8 +97,9 @@ def _runs(tenant: Tenant) -> dict[str, Any]:
         if "bundle_run" in receipt:
             receipt["bundle_run"] = tenant.runs[receipt["bundle_run"]]
         upload = tenant.uploads.get(run.upload_id or "")
-        receipts.append((tenant.runs[run.run_id], run.status, upload, run.dataset_version, run.release_version,
-        receipt))
+        receipts.append(
+            (tenant.runs[run.run_id], run.status, upload, run.dataset_version, run.release_version, receipt)
+        )
     return {
         "receipts": receipts,
         "batches": [(tenant.runs[b.run_id], b.number, b.partitions) for run in runs for b in records.batches(run)],
@@ -157,8 +159,9 @@ def _releases(tenant: Tenant) -> dict[str, Any]:
     assert [each.version for each in releases if each.status == "champion"] == [found["champion"]]
     for each in releases:
         verdicts = space.records.verdicts(USE_CASE, each.version)
-        for run_id, name in sorted(tenant.runs.items(), reverse=True):
-            verdicts["reason"] = verdicts["reason"].str.replace(f"of run {run_id} ", f"of {name} ")
+        verdicts["reason"] = [
+            re.sub(r"\brun (\d+)", lambda match: tenant.runs[int(match[1])], reason) for reason in verdicts["reason"]
+        ]
         found[f"verdicts of {each.version}"] = tenant.plain(verdicts, "partition")
         with registry.open_release(USE_CASE, each.version) as folder:  # checks its digests as well
             found |= _bundle(tenant, f"release {each.version}", folder)
@@ -171,9 +174,16 @@ def _scores(tenant: Tenant) -> dict[str, Any]:
     on_lake = space.predictions(space.tenant.use_case(USE_CASE)).read().to_pandas()
     for rows in (in_sql, on_lake):
         assert not rows.duplicated(["upload_id", "row_key"]).any(), "a row came out twice"
+    keys = ["upload_id", "row_key"]
+    shared = [column for column in in_sql if column in on_lake and column != "scored_at"]
+    pd.testing.assert_frame_equal(
+        in_sql.sort_values(keys, ignore_index=True)[shared],
+        on_lake.sort_values(keys, ignore_index=True)[shared],
+        check_dtype=False,
+    )
     return {
-        "in SQL": tenant.plain(in_sql, "upload_id", "row_key"),
-        "on the lake": tenant.plain(on_lake, "upload_id", "row_key"),
+        "in SQL": tenant.plain(in_sql, *keys),
+        "on the lake": tenant.plain(on_lake, *keys),
         "health": tenant.plain(space.records.health(USE_CASE), "partition"),
     }
 
@@ -193,8 +203,10 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def garbage(space: TenantSpace) -> list[str]:
-    """Files of the tenant that nothing refers to: data files outside the Delta logs, parts of batches, unregistered models,
-    partial files, folders for work in progress."""
+    """Files of the tenant that nothing refers to.
+
+    Data files outside the Delta logs, parts of batches, unregistered models, partial files, folders of work.
+    """
     root, home = space.location.local, space.scratch_folder.parent
     assert root is not None
     models = [home / "artifacts" / kind / space.tenant.id for kind in ("training", "production")]
@@ -207,7 +219,8 @@ def garbage(space: TenantSpace) -> list[str]:
         found += [path for path in folder.rglob("*.parquet") if str(path.relative_to(folder)) not in referenced]
     candidates, active = _registered(space)
     kept = [len(list((folder / USE_CASE).iterdir())) for folder in models]
-    assert kept == [active, len(space.records.releases(USE_CASE))] and active == len(candidates)
+    assert kept == [active, len(space.records.releases(USE_CASE))]
+    assert active == len(candidates)
     return sorted(map(str, found))
 
 

@@ -67,9 +67,7 @@ def write_chapters(folder: Path) -> list[Chapter]:
 def _days(rng: np.random.Generator, start: int, stop: int) -> pd.DataFrame:
     """One row per store, article and day; sales follow price and promotion."""
     days = pd.date_range("2024-01-01", periods=stop)[start:].strftime("%Y-%m-%d")
-    keys = pd.MultiIndex.from_product(
-        [range(1, STORES + 1), range(1, SKUS + 1), days], names=["store", "sku", "day"]
-    )
+    keys = pd.MultiIndex.from_product([range(1, STORES + 1), range(1, SKUS + 1), days], names=["store", "sku", "day"])
     rows = keys.to_frame(index=False)
     rows["price"] = rng.uniform(1, 9, len(rows)).round(2)
     rows["promo"] = rng.random(len(rows)) < 0.3

@@ -1,4 +1,4 @@
-"""`kill -9`: whatever moment it strikes, a re-run ends where an undisturbed run ends, and does no finished batch again."""
+"""`kill -9`: whenever it strikes, a re-run ends where an undisturbed run ends, and does no finished batch again."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ def test_killed_in_every_stage(stage: Stage) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["history", "scoring", "actuals", "more-history"])
 def test_killed_after_every_effect(stage: Stage, name: str) -> None:
-    """At every boundary between two durable effects, found by watching an undisturbed run: each attempt resumes at one and is
-    killed at the next."""
+    """At every boundary between two durable effects, found by watching an undisturbed run.
+
+    Each attempt resumes at one boundary and is killed at the next.
+    """
     space = stage.new_tenant(f"every-{name}")
     *before, chapter = stage.until(name)
     effects = stage.course(name).effects
@@ -60,7 +62,7 @@ def test_killed_after_every_effect(stage: Stage, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments(stage: Stage) -> None:
-    """Tenant after tenant goes through the story, killed at random moments of every stage, with batches side by side."""
+    """Tenant after tenant goes through the story, killed at random in every stage, with batches side by side."""
     seed = int(os.environ.get("ORCHARD_TEST_SEED") or random.randrange(10**6))
     print(f"ORCHARD_TEST_SEED={seed}")
     moment = random.Random(seed)

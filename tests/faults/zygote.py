@@ -7,6 +7,7 @@ and answers are lines of JSON on stdin and stdout; the test's side is `Zygote`.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -19,6 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.faults.story import BATCH_ROWS, BUCKET_ROWS, USE_CASE, Chapter
+
+PRELOADED = (
+    "deltalake", "great_expectations.expectations", "lightgbm", "matplotlib.pyplot", "mlflow.pyfunc",
+    "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store", "psycopg",
+    "sklearn.linear_model", "flows.operations", "flows.pipeline", "infra.space", "tests.faults.effects",
+)  # fmt: skip
 
 BUSY = 75
 """Exit code of a run that found another one at work."""
@@ -65,7 +72,8 @@ class Zygote:
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One question, one answer."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline() or b'{"error": "the zygote is gone"}')
@@ -187,26 +195,15 @@ def _run(request: Request) -> int:
 
 
 def _preload() -> None:
-    import deltalake  # noqa: F401
-    import great_expectations.expectations
-    import lightgbm  # noqa: F401
-    import matplotlib.pyplot  # noqa: F401
-    import mlflow.pyfunc
-    import mlflow.store.model_registry.sqlalchemy_store
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-    import psycopg  # noqa: F401
-    import sklearn.linear_model  # noqa: F401
-
-    import flows.operations
-    import flows.pipeline
-    import infra.lake.keys
-    import infra.space
-    import tasks.batches
-
+    for name in PRELOADED:
+        importlib.import_module(name)
     # The sizes from which work is split are made for millions of rows; everything else is as it always is.
-    assert tasks.batches.MIN_ROWS and infra.lake.keys.ROWS_PER_BUCKET
-    tasks.batches.MIN_ROWS = BATCH_ROWS
-    infra.lake.keys.ROWS_PER_BUCKET = BUCKET_ROWS
+    for module, constant, small in (
+        ("tasks.batches", "MIN_ROWS", BATCH_ROWS),
+        ("infra.lake.keys", "ROWS_PER_BUCKET", BUCKET_ROWS),
+    ):
+        assert getattr(sys.modules[module], constant) > small
+        setattr(sys.modules[module], constant, small)
 
 
 if __name__ == "__main__":
