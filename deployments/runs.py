@@ -116,19 +116,26 @@ def with_progress(space: TenantSpace, use_case: str, work: Callable[[], Result])
     """Does the work in a thread, and shows how many batches of its current stage are finished. Ctrl-C stops the waiting
     at once; what was finished stays finished."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with ThreadPoolExecutor(1) as pool, Progress(*columns, console=errors, transient=True) as progress:
-        future = pool.submit(work)
-        bar = progress.add_task(f"{space.tenant.id} {use_case}", total=None)
-        while not future.done():
-            runs = [run for run in space.records.runs(use_case) if run.status is RunStatus.RUNNING]
-            if runs:
-                batches = space.records.batches(runs[0])
-                pending = space.records.batches(runs[0], pending=True)
-                progress.update(
-                    bar,
-                    description=f"{space.tenant.id} {use_case} {runs[0].stage}",
-                    completed=len(batches) - len(pending),
-                    total=len(batches) or None,
-                )
-            wait([future], timeout=0.5)
-        return future.result()
+    pool, patient = ThreadPoolExecutor(1), True
+    try:
+        with Progress(*columns, console=errors, transient=True) as progress:
+            future = pool.submit(work)
+            bar = progress.add_task(f"{space.tenant.id} {use_case}", total=None)
+            while not future.done():
+                runs = [run for run in space.records.runs(use_case) if run.status is RunStatus.RUNNING]
+                if runs:
+                    batches = space.records.batches(runs[0])
+                    pending = space.records.batches(runs[0], pending=True)
+                    progress.update(
+                        bar,
+                        description=f"{space.tenant.id} {use_case} {runs[0].stage}",
+                        completed=len(batches) - len(pending),
+                        total=len(batches) or None,
+                    )
+                wait([future], timeout=0.5)
+            return future.result()
+    except KeyboardInterrupt:
+        patient = False
+        raise
+    finally:
+        pool.shutdown(wait=patient)

@@ -1,6 +1,6 @@
 """How partitions travel: in batches of one bucket each, sized so that a run has some two hundred mapped tasks at most.
 
-A batch costs about 40 ms of CPU whatever it holds, half of it in Prefect's server, so it holds at least `MIN_ROWS` rows,
+A batch costs about 40 ms of CPU whatever it holds, half of it in Prefect's server: it holds at least `MIN_ROWS` rows,
 and up to `GOOD_ROWS` (a second of work) as long as that leaves `ENOUGH` batches to spread over threads: four hundred
 partitions of a few hundred rows go in thirty tasks, not in four hundred.
 """

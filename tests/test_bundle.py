@@ -71,11 +71,7 @@ def test_assembling_again_gives_the_same_digest_and_replaces_what_was_there(tmp_
     first = bundles.make(tmp_path / "b", {0: "lightgbm"}, run=7)
     digest = bundle.verify(first)
     (first / "models" / "left-over.parquet").write_bytes(b"half")
-    assert (
-        bundle.verify(bundles.make(tmp_path / "b", {0: "lightgbm"}, run=7))
-        == digest
-        == bundle.digest_of(first)
-    )
+    assert bundle.verify(bundles.make(tmp_path / "b", {0: "lightgbm"}, run=7)) == digest == bundle.digest_of(first)
 
 
 @pytest.mark.parametrize(

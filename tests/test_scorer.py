@@ -40,9 +40,7 @@ def test_row_keys_are_injective(rows: list[tuple[int, str]]) -> None:
 
 
 def test_row_keys_write_times_in_utc() -> None:
-    hours = pd.to_datetime(
-        ["2013-11-01T06:00:00-04:00", "2013-11-01T10:00:00.25Z"], utc=True, format="ISO8601"
-    )
+    hours = pd.to_datetime(["2013-11-01T06:00:00-04:00", "2013-11-01T10:00:00.25Z"], utc=True, format="ISO8601")
     frame = pd.DataFrame({"carrier": ["a,b", "UA"], "hour": hours, "day": [dt.date(2013, 11, 1)] * 2})
     assert row_keys(frame, ["carrier", "hour", "day"]).tolist() == [
         "a%2Cb,2013-11-01T10:00:00Z,2013-11-01",

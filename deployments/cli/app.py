@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from deployments.cli import data, releases, tenants, work
 from deployments.cli.defects import unexpected
-from deployments.cli.output import complain
+from deployments.cli.output import complain, note
 from tasks.domain.errors import InvalidDefinition, NotFound, OrchardError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.add_typer(releases.app, name="releases")
 for module in (work, data):
     module.register(app)
 
+INTERRUPTED = 130
 WRONG_USE = (InvalidDefinition, NotFound)
 
 
@@ -33,6 +35,12 @@ def main() -> None:
     """
     try:
         app()
+    except SystemExit as done:
+        if done.code == INTERRUPTED:
+            note("stopped; the same command, or `orchard run`, goes on from here")
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)  # at once: the interpreter would wait for threads that still work
+        raise
     except OrchardError as error:
         complain(error)
         sys.exit(2 if isinstance(error, WRONG_USE) else 1)

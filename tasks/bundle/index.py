@@ -52,9 +52,7 @@ class Entry(NamedTuple):
 def own_entry(row: Place, tenant_wide: Place) -> Entry:
     """The entry of a partition that its own choice of estimator answers."""
     if row.estimator is Estimator.NAIVE:
-        return Entry(
-            row.partition, None, None, None, Answer.NAIVE, False, row.naive, row.source_run, row.estimator
-        )
+        return Entry(row.partition, None, None, None, Answer.NAIVE, False, row.naive, row.source_run, row.estimator)
     if row.estimator is Estimator.TENANT_WIDE and tenant_wide.estimator is Estimator.NAIVE:
         return fallback_entry(row.partition, tenant_wide, row.naive)
     answer, model = Answer.OWN, row
@@ -80,9 +78,7 @@ def fallback_entry(partition: str, tenant_wide: Place, naive: list[float] | None
     """
     known = tenant_wide.naive if naive is None else naive
     if tenant_wide.estimator is Estimator.NAIVE:
-        return Entry(
-            partition, None, None, None, Answer.NAIVE, True, known, tenant_wide.source_run, Estimator.NAIVE
-        )
+        return Entry(partition, None, None, None, Answer.NAIVE, True, known, tenant_wide.source_run, Estimator.NAIVE)
     return Entry(
         partition,
         tenant_wide.file,
@@ -105,9 +101,7 @@ def read_index(folder: Path) -> dict[str, Entry]:
     """Entries by partition, "*" among them."""
     rows = pq.read_table(folder / "index.parquet").to_pylist()
     return {
-        row["partition"]: Entry(
-            **{**row, "answer": Answer(row["answer"]), "estimator": Estimator(row["estimator"])}
-        )
+        row["partition"]: Entry(**{**row, "answer": Answer(row["answer"]), "estimator": Estimator(row["estimator"])})
         for row in rows
     }
 

@@ -76,9 +76,7 @@ def scan(folder: Path) -> Iterator[Place]:
     for path in sorted((folder / "models").glob("*.parquet")):
         with pq.ParquetFile(path) as part:
             for group in range(part.num_row_groups):
-                for number, row in enumerate(
-                    part.read_row_group(group, columns, use_threads=False).to_pylist()
-                ):
+                for number, row in enumerate(part.read_row_group(group, columns, use_threads=False).to_pylist()):
                     row["estimator"] = Estimator(row["estimator"])
                     yield Place(file=f"models/{path.name}", row_group=group, row=number, **row)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -154,6 +155,25 @@ class TestDatabase:
         monkeypatch.setenv("ORCHARD_DATABASE_URL", url.replace(password, "staple"))
         answer = orchard("tenants", "list").failed(2, "the database refuses this login", "ORCHARD_DATABASE_URL")
         assert "staple" not in answer.err
+
+
+def test_an_interrupted_upload_stops_at_once_and_is_taken_up_again(orchard: Terminal, settings: Settings) -> None:
+    orchard("tenants", "add", tenant_file(Path(), "impatient")).worked()
+    Path("long.csv").write_text(history(2000))
+    space = open_space(settings, "impatient")
+    command = [ORCHARD, "upload", "impatient", "sales", "history", "long.csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not space.records.runs() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert "goes on from here" in err
+    assert "Traceback" not in err
+    assert status_of(orchard, "impatient") != ["done"]
+    [upload] = orchard("run", "impatient", "--json").worked().json
+    assert (upload["status"], upload["rows_accepted"]) == ("done", 12_000)
 
 
 def test_a_tampered_bundle_is_not_used(orchard: Terminal, settings: Settings) -> None:

@@ -46,9 +46,7 @@ def registry(stores: tuple[str, str], tmp_path: Path) -> MlflowRegistry:
 
 
 def of_tenant(tenant: str, stores: tuple[str, str], folder: Path) -> MlflowRegistry:
-    return MlflowRegistry(
-        tenant, "free", *stores, f"{folder.as_uri()}/training", f"{folder.as_uri()}/production"
-    )
+    return MlflowRegistry(tenant, "free", *stores, f"{folder.as_uri()}/training", f"{folder.as_uri()}/production")
 
 
 def training_run(number: int = 7) -> Run:
@@ -84,9 +82,7 @@ def made(tmp_path: Path) -> Path:
     return bundles.make(tmp_path / "bundle", {0: "lightgbm", 1: "tenant_wide", 2: "naive"}, run=7)
 
 
-def test_a_training_run_is_logged_registered_and_fetched(
-    registry: MlflowRegistry, made: Path, tmp_path: Path
-) -> None:
+def test_a_training_run_is_logged_registered_and_fetched(registry: MlflowRegistry, made: Path, tmp_path: Path) -> None:
     (tmp_path / "error.txt").write_text("plot")
     version = log(registry, made, training_run(), {"plots/error.txt": tmp_path / "error.txt"})
     mlflow, name = client(registry.training_uri), f"{registry.tenant}.demand"
@@ -134,11 +130,7 @@ def test_a_release_is_added_once_per_key_and_a_partial_folder_is_replaced(
         (root / left_over).mkdir(parents=True)
         (root / left_over / "half").write_text("half")
     first = release(registry, made, "key-1")
-    assert (
-        first
-        == release(registry, made, "key-1")
-        == (1, (root / "key-1/model").as_uri(), bundle.digest_of(made))
-    )
+    assert first == release(registry, made, "key-1") == (1, (root / "key-1/model").as_uri(), bundle.digest_of(made))
     assert release(registry, made, "key-2")[0] == 2
     assert [path for path in root.rglob("*") if path.name == "half"] == []
     assert sorted(path.name for path in root.iterdir()) == ["key-1", "key-2"]
@@ -185,9 +177,7 @@ def test_a_tenant_finds_and_names_nothing_of_another(
                 call(foreign)
 
 
-def test_a_release_is_tried_through_pyfunc_and_answers_as_the_scorer_does(
-    registry: MlflowRegistry, made: Path
-) -> None:
+def test_a_release_is_tried_through_pyfunc_and_answers_as_the_scorer_does(registry: MlflowRegistry, made: Path) -> None:
     version, _, _ = release(registry, made, "key-1")
     shuffled = ROWS.sample(frac=1, random_state=1).assign(_partition="ignored")
     answers = registry.try_release("demand", version, shuffled)
@@ -266,9 +256,7 @@ def test_a_champion_answers_the_same_where_orchard_is_not_installed(
     registry.check_release("demand", version)
 
 
-def test_tenants_that_release_at_the_same_time_keep_their_models_apart(
-    stores: tuple[str, str], tmp_path: Path
-) -> None:
+def test_tenants_that_release_at_the_same_time_keep_their_models_apart(stores: tuple[str, str], tmp_path: Path) -> None:
     made = {
         number: bundles.make(tmp_path / f"b{number}", {0: "lightgbm", 1: "lightgbm"}, run=number)
         for number in (1, 2, 3, 4)

@@ -94,9 +94,7 @@ def test_unchanged_models_are_copied_as_whole_files(tmp_path: Path) -> None:
     kept = ["store=0", "store=1", "store=3"]
     second = bundles.make(tmp_path / "c2", {2: "lightgbm"}, run=8, earlier=(first, kept))
     compose(tmp_path / "r2", second, tmp_path / "r1", verdicts(0, 1, 2, held=(3,)))
-    before, after = (
-        json.loads((tmp_path / name / "manifest.json").read_text())["files"] for name in ("r1", "r2")
-    )
+    before, after = (json.loads((tmp_path / name / "manifest.json").read_text())["files"] for name in ("r1", "r2"))
     assert before["models/batch-0000.parquet"] in after.values()  # stores 0 and 1
     assert {entry.source_run for entry in bundle.read_index(tmp_path / "r2").values()} == {7, 8}
 

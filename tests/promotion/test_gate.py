@@ -73,9 +73,7 @@ def test_new_rows_decide_against_the_champion_rather_than_recorded_metrics() -> 
 def test_too_few_new_rows_leave_the_recorded_metrics() -> None:
     champion = Champion(LIGHTGBM, metric=13.0, source_run=7)
     held = verdict(candidate(), champion, Comparison(rows=3, candidate=1.0, champion=99.0))
-    assert held == Hold(
-        reason="rmse 14 > 13 of the champion (run 7) as recorded (3 new rows are too few) + 5.0%"
-    )
+    assert held == Hold(reason="rmse 14 > 13 of the champion (run 7) as recorded (3 new rows are too few) + 5.0%")
     assert isinstance(verdict(candidate(metric=13.6), champion), Promote)
 
 

@@ -146,9 +146,7 @@ def write_bundle(
     star |= {"fallback": False, "naive": list(naive), "source_run": 7, "estimator": "naive"}
     if tenant_wide is not None:
         row = tenant_wide.bundle_rows()[0]
-        pq.write_table(
-            pa.Table.from_pylist([row], schema=BUNDLE_SCHEMA), folder / "models/tenant-wide.parquet"
-        )
+        pq.write_table(pa.Table.from_pylist([row], schema=BUNDLE_SCHEMA), folder / "models/tenant-wide.parquet")
         star |= {"file": "models/tenant-wide.parquet", "row_group": 0, "row": 0, "answer": "tenant_wide"}
         star |= {"naive": row["naive"], "estimator": row["estimator"]}
     pq.write_table(pa.Table.from_pylist([*index, star]), folder / "index.parquet")

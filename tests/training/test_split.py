@@ -12,9 +12,7 @@ times = st.lists(st.integers(0, 8), min_size=3, max_size=60).map(sorted)
 
 
 @given(times, st.floats(0.05, 0.45), st.floats(0.05, 0.45))
-def test_no_training_row_is_later_than_a_holdout_row(
-    values: list[int], validation: float, holdout: float
-) -> None:
+def test_no_training_row_is_later_than_a_holdout_row(values: list[int], validation: float, holdout: float) -> None:
     ordered = np.array(values, dtype=np.float64)
     cut = split(len(ordered), validation, holdout, ordered)
     assert 0 < cut.validation < cut.holdout < cut.rows == len(ordered)

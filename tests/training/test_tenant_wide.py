@@ -24,9 +24,7 @@ def test_no_validation_or_holdout_row_reaches_the_judging_fit() -> None:
 
     leaky = frame.copy()
     leaky.loc[~leaky.index.isin(list(allowed)), "sales"] += 1000.0
-    assert (
-        tenant_wide_of(frame, use_case).bundle_rows()[1] == tenant_wide_of(leaky, use_case).bundle_rows()[1]
-    )
+    assert tenant_wide_of(frame, use_case).bundle_rows()[1] == tenant_wide_of(leaky, use_case).bundle_rows()[1]
 
 
 def test_a_sample_is_stable_when_rows_arrive_or_change_places() -> None:
@@ -53,9 +51,7 @@ def test_the_order_of_buckets_does_not_matter_and_it_survives_storage() -> None:
         restored = TenantWideModel.from_bundle_rows(stored)
         features = labelled_rows(frame, use_case, keys=True)[0].features
         for there, here in ((fits[0].serving, restored.serving), (fits[0].judging, restored.judging)):
-            assert np.array_equal(
-                there.predict(features, restored.naive), here.predict(features, restored.naive)
-            )
+            assert np.array_equal(there.predict(features, restored.naive), here.predict(features, restored.naive))
         assert (restored.labelled_rows, restored.source_run) == (9, 3)
 
 
