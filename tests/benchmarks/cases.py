@@ -22,13 +22,14 @@ LARGE = Size(10_000, 4_000)
 
 @dataclass
 class Figure:
-    """One result; `limit` is what it should not exceed."""
+    """One result; `limit` is what it should not exceed, `note` the single rounds that it is the mean of."""
 
     benchmark: str
     name: str
     value: float
     unit: str
     limit: float | None = None
+    note: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -43,8 +44,10 @@ class Results:
     steps: dict[str, list[Step]] = field(default_factory=dict)
     bare: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
-    def add(self, benchmark: str, name: str, value: float, unit: str, limit: float | None = None) -> None:
-        self.figures.append(Figure(benchmark, name, value, unit, limit))
+    def add(
+        self, benchmark: str, name: str, value: float, unit: str, limit: float | None = None, note: str = ""
+    ) -> None:
+        self.figures.append(Figure(benchmark, name, value, unit, limit, note))
 
 
 @dataclass
@@ -65,7 +68,7 @@ class Bench:
 
     def file(self, name: str, write: Callable[[Path, Size], None]) -> Path:
         """A file of synthetic data, made on first use."""
-        path = self.folder / f"{name}.parquet"
+        path = self.folder / f"{name}-{self.size.partitions}x{self.size.rows}-{self.size.seed}.parquet"
         if not path.exists():
             self.say(f"writing {name} data")
             self.elsewhere(write, path, self.size)
@@ -125,7 +128,7 @@ class Bench:
         add = self.results.add
         training = next(step for step in course.steps if step.name == "training")
         bare_s = _mean(rounds, "training", "seconds")
-        add(label, "bare training", bare_s, "s")
+        add(label, "bare training", bare_s, "s", note=_each(rounds, "training"))
         add(label, "Orchard training", training.seconds, "s")
         add(label, "training ratio", training.seconds / bare_s, "×", 1.10)
         cpu = (training.cpu_s + training.server_cpu_s) / _mean(rounds, "training", "cpu_s")
@@ -133,7 +136,7 @@ class Bench:
         if whole is None:
             return
         both = bare_s + _mean(rounds, "scoring", "seconds")
-        add(label, "bare load-fit-predict", both, "s")
+        add(label, "bare load-fit-predict", both, "s", note=_each(rounds, "training", "scoring"))
         add(label, "Orchard file to SQL", whole, "s")
         add(label, "file-to-SQL ratio", whole / both, "×", 1.4)
 
@@ -152,7 +155,7 @@ class Bench:
         course.pipeline(upload)
         for run in course.runs(since):
             seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else 0.0
-            course.steps.append(Step(f"… {run.stage}", 0.0, recorded_s=seconds))
+            course.steps.append(Step(f"run of {run.stage}", 0.0, recorded_s=seconds))
             if run.stage == "training":
                 self.results.add("one-percent", "partitions trained again", float(str(run.receipt["trained"])), "")
         course.ask_prefect()
@@ -200,6 +203,11 @@ class Bench:
             per_model = _mean(rounds, "training", "seconds") / self.size.partitions
             self.results.add("naive-map", "bare loop", per_model, "s/model")
             self.results.add("naive-map", "naive over bare", found["seconds_per_model"] / per_model, "×")
+
+
+def _each(rounds: list[dict[str, dict[str, float]]], *what: str) -> str:
+    """Seconds of each round, before and after Orchard's."""
+    return " · ".join(f"{sum(figures[name]['seconds'] for name in what):.1f}" for figures in rounds)
 
 
 def _mean(rounds: list[dict[str, dict[str, float]]], what: str, key: str) -> float:

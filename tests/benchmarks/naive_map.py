@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def run(size: Size, partitions: int, folder: Path, workers: int) -> dict[str, ob
     from tests.benchmarks.bare import PARAMS, TREES
     from tests.benchmarks.data import FEATURES
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     experiment = mlflow.create_experiment("naive", artifact_location=(folder / "artifacts").as_uri())

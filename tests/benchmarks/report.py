@@ -41,10 +41,11 @@ def show(console: Console, results: Results) -> None:
     table = Table(title="Benchmarks", title_justify="left", header_style="bold")
     for name in ("benchmark", "figure"):
         table.add_column(name)
-    for name in ("value", "limit", ""):
+    for name in ("value", "limit", "", "rounds"):
         table.add_column(name, justify="right")
     for figure in results.figures:
-        table.add_row(*_cells(figure), "" if figure.met is None else "[green]✓[/]" if figure.met else "[red]✗[/]")
+        met = "" if figure.met is None else "[green]✓[/]" if figure.met else "[red]✗[/]"
+        table.add_row(*_cells(figure), met, figure.note)
     console.print(table)
     shares = Table(title="Where Orchard's time went", title_justify="left", header_style="bold")
     for name in ("benchmark", "step"):

@@ -35,12 +35,16 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     if "large" in options.only and len(options.only) > 1:
         parser.error("large runs alone: it has a size of its own")
     options.partitions = options.partitions or (10_000 if "large" in options.only else 1_000)
+    if options.home is not None and options.home.exists() and any(options.home.iterdir()):
+        parser.error(f"{options.home} is not empty: what was trained there before would not be trained again")
     return options
 
 
 def main(given: list[str] | None = None) -> None:
     options = arguments(given)
     console = Console()
+    if not console.is_terminal:
+        console.width = 130  # a log has no width of its own
     FOLDER.mkdir(parents=True, exist_ok=True)
     home = options.home or Path(tempfile.mkdtemp(prefix="home-", dir=FOLDER))
     home = home.resolve()
