@@ -74,6 +74,8 @@ def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: boo
                 started.callback(servers.stop, settings.home, "prefect")
                 started.callback(_send_events)  # runs before the server stops
         url = server.url
+    if settings.workers is not None:
+        os.environ["ORCHARD_WORKERS"] = str(settings.workers)  # flows read it when they are imported
     os.environ.update(
         PREFECT_API_URL=url,
         PREFECT_HOME=str(settings.home / "prefect"),

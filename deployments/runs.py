@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deployments.cli.output import errors
 from infra.space import TenantSpace
 from tasks.domain.errors import NotFound, Permanent
-from tasks.domain.names import Stage
+from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Run, RunStatus, Upload, UploadStatus
 
 Result = TypeVar("Result")
@@ -40,13 +40,18 @@ def run_tags(space: TenantSpace) -> tuple[str, ...]:
 
 def run_waiting(space: TenantSpace, use_cases: Sequence[str]) -> list[Upload]:
     """Takes up, in the order of arrival, the uploads that were stored or cut off; returns them as they are afterwards.
+    Scoring files that wait for a release are not among them: they are scored when there is one.
 
     One that fails for a reason of its own, noted in its `error`, does not keep the others waiting. Raises `Retryable`.
     """
     waiting = [
         upload
         for upload in space.records.uploads()
-        if upload.use_case in use_cases and upload.status in (UploadStatus.RECEIVED, UploadStatus.INGESTED)
+        if upload.use_case in use_cases
+        and (
+            upload.status is UploadStatus.RECEIVED
+            or (upload.status is UploadStatus.INGESTED and upload.purpose is not Purpose.SCORING)
+        )
     ]
     done = []
     for upload in waiting:
@@ -105,7 +110,7 @@ def run_stages(
 def finished_training(space: TenantSpace, use_case: str) -> Run:
     """The latest training run that came to its end. Raises `NotFound`."""
     for run in space.records.runs(use_case, Stage.TRAINING):
-        if run.status is RunStatus.FINISHED:
+        if run.status is RunStatus.FINISHED and not run.receipt.get("look_back"):
             return run
     raise NotFound(
         f"{space.tenant.id}.{use_case} was not trained yet", hint=f"orchard run {space.tenant.id} {use_case}"

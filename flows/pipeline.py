@@ -27,9 +27,9 @@ def pipeline(tenant: str, upload_id: str) -> None:
     upload = ingest(tenant, upload_id)
     if upload.status is UploadStatus.REJECTED:
         return
-    use_case, version = upload.use_case, upload.dataset_version
+    use_case = upload.use_case
     if upload.purpose is Purpose.HISTORY:
-        run_id = train(tenant, use_case, dataset_version=version)
+        run_id = train(tenant, use_case)
         promote(tenant, use_case, run_id)
         score(tenant, use_case)
     elif upload.purpose is Purpose.SCORING:

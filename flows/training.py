@@ -35,7 +35,7 @@ def train(
     selection = Selection(only_failed=only_failed, partitions=tuple(partitions or ()), again=again)
     with space.records.lock(use_case):
         run, batches = plan_training(space, use_case, dataset_version, selection)
+        fit_tenant_wide(space, run, selection.again)
         if batches:
-            fit_tenant_wide(space, run)
             watch(train_batch.map(shared(space), shared(run), batches, shared(selection.reuses)))
-        return finish_training(space, run)
+        return finish_training(space, run, selection.again)

@@ -78,6 +78,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ORCHARD_PREFECT_API_URL", "PREFECT_API_URL"),
         description="None: a server is started on demand",
     )
+    workers: int | None = Field(default=None, ge=1, description="threads of one run; None: one per core")
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     postgres_port: int | None = Field(

@@ -31,7 +31,8 @@ class TenantSpace:
     """Implements `tasks.ports.Space`. It pickles, and connects on first use: threads, processes and machines may share
     it.
 
-    It carries the tenant's own credentials only: its database login, its folder, its names in the registries.
+    In the database it has the tenant's own login. On the lake and in the registries it is confined to its folder
+    and names, with the platform's credentials.
     """
 
     tenant: Tenant

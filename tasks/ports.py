@@ -14,16 +14,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 import pyarrow as pa
 
+from tasks.domain.contract import ColumnType
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Batch, Release, Run, Upload
 from tasks.domain.tenant import Tenant, TierPolicy
 from tasks.domain.use_case import UseCase
 from tasks.scorer import Scorer
+
+ARROW_TYPES = {
+    ColumnType.INTEGER: pa.int64(),
+    ColumnType.NUMBER: pa.float64(),
+    ColumnType.STRING: pa.string(),
+    ColumnType.BOOLEAN: pa.bool_(),
+    ColumnType.DATE: pa.date32(),
+    ColumnType.TIMESTAMP: pa.timestamp("us", "UTC"),
+}
+"""How the columns of a contract are stored."""
 
 
 class MergeResult(NamedTuple):
@@ -327,6 +338,3 @@ class Space(Protocol):
     def validator(self, use_case: UseCase, upload: Upload) -> Validator: ...
     def scratch(self, name: str) -> AbstractContextManager[Path]:
         """A local folder for one piece of work, removed afterwards."""
-
-
-JsonDict = dict[str, Any]

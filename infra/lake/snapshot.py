@@ -11,17 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from infra.lake.location import Location
-from tasks.domain.contract import ColumnType
 from tasks.domain.use_case import UseCase
-
-ARROW_TYPES = {
-    ColumnType.INTEGER: pa.int64(),
-    ColumnType.NUMBER: pa.float64(),
-    ColumnType.STRING: pa.string(),
-    ColumnType.BOOLEAN: pa.bool_(),
-    ColumnType.DATE: pa.date32(),
-    ColumnType.TIMESTAMP: pa.timestamp("us", "UTC"),
-}
+from tasks.ports import ARROW_TYPES
 
 BUCKET_FIELD = pa.field("_bucket", pa.int32())
 

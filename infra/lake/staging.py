@@ -10,7 +10,7 @@ between may have brought the same keys.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -208,9 +208,9 @@ class UploadStaging:
         self._spool.discard()
 
     def _upsert(self, scope: Scope, matches: Matches, writer: FilesWriter) -> None:
-        """Writes the scope's rows; files that held one of their keys are rewritten without it, and kept columns
-        (scoring keeps the target) move over from the old row to the new one."""
-        kept_columns = [] if self._upload.purpose is Purpose.HISTORY else self._kept_columns()
+        """Writes the scope's rows; files that held one of their keys are rewritten without it. Scoring keeps the old
+        row's target, history the marks of a row that did not change."""
+        kept_columns = self._kept_columns()
         kept: list[pa.Table] = []
         kept_positions: list[np.ndarray] = []
         rewritten: dict[int, list[tuple[DataFile, np.ndarray]]] = {}
@@ -241,6 +241,8 @@ class UploadStaging:
             writer.write(bucket, tables)
 
     def _kept_columns(self) -> list[str]:
+        if self._upload.purpose is Purpose.HISTORY:  # all: whether a row changed is told by its content
+            return [*self._columns, "_labelled", "_upload"]
         return [name for name in self._use_case.contract.columns if name not in self._columns] + ["_labelled"]
 
     def _without(self, file: DataFile, gone: np.ndarray) -> pa.Table:
@@ -253,14 +255,19 @@ class UploadStaging:
         count = len(rows)
         names = pa.array(self._partitions, type=pa.string())
         columns: dict[str, pa.ChunkedArray | pa.Array] = {name: rows[name] for name in self._columns}
+        columns["_partition"] = names.take(rows["_pid"])
+        columns["_upload"] = pa.repeat(pa.scalar(self._upload.seq, pa.int64()), count)
+        history = self._upload.purpose is Purpose.HISTORY
+        if history:
+            columns["_labelled"] = self._labelled(rows)
         if values is not None:
             where = source[positions]
             old = values.take(pa.array(where, mask=where < 0))
-            columns |= {name: old[name] for name in values.column_names}
-        elif self._upload.purpose is Purpose.HISTORY:
-            columns["_labelled"] = self._labelled(rows)
-        columns["_partition"] = names.take(rows["_pid"])
-        columns["_upload"] = pa.repeat(pa.scalar(self._upload.seq, pa.int64()), count)
+            if history:
+                same = _equal(rows, old, self._columns)
+                columns |= {name: pc.if_else(same, old[name], columns[name]) for name in ("_labelled", "_upload")}
+            else:
+                columns |= {name: old[name] for name in values.column_names}
         return pa.table(
             {field.name: columns.get(field.name, pa.nulls(count, field.type)) for field in self._schema},
             schema=self._schema,
@@ -292,3 +299,13 @@ class UploadStaging:
                 table = table.set_column(place, self._schema.field(name), changed)
             writer.remove(file)
             writer.write(file.bucket, [table])
+
+
+def _equal(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.ChunkedArray:
+    """Row by row, whether all columns are equal, where both missing is equal too; false where there is no other row."""
+    same = others["_upload"].is_valid()
+    for name in columns:
+        ours, theirs = rows[name], others[name].cast(rows[name].type)
+        both_missing = pc.and_(ours.is_null(), theirs.is_null())
+        same = pc.and_(same, pc.or_(both_missing, pc.fill_null(pc.equal(ours, theirs), False)))
+    return same

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tasks.domain.errors import UnreadableUpload
 from tasks.domain.names import Purpose, upload_id
-from tasks.domain.run import Upload
+from tasks.domain.run import Upload, UploadStatus
 from tasks.ports import Space
 
 
 def admit(space: Space, use_case: str, purpose: Purpose, path: Path) -> tuple[Upload, bool]:
-    """Stores and records a local file; returns the upload, and whether it is new.
+    """Stores and records a local file; returns the upload, and whether it is new. A rejected one is tried again.
 
     The file is stored before it is recorded, so a recorded upload always has its file; an attempt that is cut off in
     between leaves a file that the next attempt overwrites with the same content. Raises `NotFound`, `UnreadableUpload`.
@@ -35,7 +35,10 @@ def admit(space: Space, use_case: str, purpose: Purpose, path: Path) -> tuple[Up
     stored = stored_path(use_case, identity)
     if not space.files.exists(stored):
         space.files.put(stored, path)
-    return space.records.add_upload(use_case, purpose, identity, path.name, size, digest)
+    upload, new = space.records.add_upload(use_case, purpose, identity, path.name, size, digest)
+    if upload.status is UploadStatus.REJECTED:  # handed in again, perhaps under a contract that fits now
+        upload = space.records.update_upload(identity, status=UploadStatus.RECEIVED, error=None)
+    return upload, new
 
 
 def stored_path(use_case: str, identity: str) -> str:

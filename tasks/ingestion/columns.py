@@ -15,19 +15,11 @@ from tasks.domain.contract import ColumnType
 from tasks.domain.errors import ContractBroken
 from tasks.domain.names import Purpose
 from tasks.domain.use_case import UseCase
+from tasks.ports import ARROW_TYPES
 
 Mask = npt.NDArray[np.bool_]
 
 MAX_COLUMNS = 2_000
-
-ARROW_TYPES = {
-    ColumnType.INTEGER: pa.int64(),
-    ColumnType.NUMBER: pa.float64(),
-    ColumnType.STRING: pa.string(),
-    ColumnType.BOOLEAN: pa.bool_(),
-    ColumnType.DATE: pa.date32(),
-    ColumnType.TIMESTAMP: pa.timestamp("us", "UTC"),
-}
 
 NULLS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "Null", "null", "None"]
 """Text that means a missing value, in all but string columns: there only the empty text does."""

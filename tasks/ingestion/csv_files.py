@@ -17,8 +17,9 @@ from tasks.domain.errors import UnreadableUpload
 from tasks.domain.names import Purpose
 from tasks.domain.use_case import UseCase
 from tasks.ingestion.chunks import CHUNK_ROWS, Broken, Chunk, Lines, rows_at, typed_frame
-from tasks.ingestion.columns import ARROW_TYPES, NULLS, check_columns
+from tasks.ingestion.columns import NULLS, check_columns
 from tasks.ingestion.streams import UploadedFile, record_blocks
+from tasks.ports import ARROW_TYPES
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 

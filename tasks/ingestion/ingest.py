@@ -41,7 +41,13 @@ class Ingested(NamedTuple):
 
 
 def ingest(
-    path: Path, use_case: UseCase, upload: Upload, validator: Validator, staging: Staging, files: Files
+    path: Path,
+    use_case: UseCase,
+    upload: Upload,
+    validator: Validator,
+    staging: Staging,
+    files: Files,
+    scratch: Path | None = None,
 ) -> Ingested:
     """Every row of the file ends in exactly one of accepted, quarantined, duplicate; one commit merges the accepted.
 
@@ -52,7 +58,7 @@ def ingest(
     read = 0
     labelled = False
     named: set[str] = set()
-    with Quarantine(use_case.id, upload.upload_id) as quarantine:
+    with Quarantine(use_case.id, upload.upload_id, scratch) as quarantine:
         file = UploadedFile(path, upload.filename)
         for chunk in read_ahead(read_chunks(file, use_case, upload.purpose)):
             read += len(chunk.lines) + len(chunk.broken)

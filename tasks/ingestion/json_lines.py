@@ -16,8 +16,9 @@ from tasks.domain.errors import UnreadableUpload
 from tasks.domain.names import Purpose
 from tasks.domain.use_case import UseCase
 from tasks.ingestion.chunks import CHUNK_ROWS, Broken, Chunk, Lines, rows_at, typed_frame
-from tasks.ingestion.columns import ARROW_TYPES, check_columns
+from tasks.ingestion.columns import check_columns
 from tasks.ingestion.streams import UploadedFile, record_blocks
+from tasks.ports import ARROW_TYPES
 
 HEAD_LINES = 1_000
 """Lines whose keys together are the file's columns: a key may be left out where its value is null."""

@@ -38,11 +38,11 @@ def quarantine_path(use_case: str, upload_id: str) -> str:
 class Quarantine:
     """Collects rows in a local file; `keep` hands it to the lake. Memory is bounded by what one `add` brings."""
 
-    def __init__(self, use_case: str, upload_id: str) -> None:
+    def __init__(self, use_case: str, upload_id: str, scratch: Path | None = None) -> None:
         self.path = quarantine_path(use_case, upload_id)
         self.rules: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
-        self._folder = tempfile.TemporaryDirectory(prefix="quarantine-")
+        self._folder = tempfile.TemporaryDirectory(prefix="quarantine-", dir=scratch)
         self._file = Path(self._folder.name) / "rows.parquet"
         self._writer: pq.ParquetWriter | None = None
 

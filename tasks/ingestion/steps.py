@@ -36,8 +36,10 @@ def _ingest(space: Space, upload: Upload, run: Run) -> Upload:
     use_case = space.tenant.use_case(upload.use_case)
     staging = space.table(use_case).stage(upload)
     try:
-        with space.files.local(stored_path(use_case.id, upload.upload_id)) as path:
-            done = ingest(path, use_case, upload, space.validator(use_case, upload), staging, space.files)
+        stored = stored_path(use_case.id, upload.upload_id)
+        with space.files.local(stored) as path, space.scratch("ingestion") as scratch:
+            validator = space.validator(use_case, upload)
+            done = ingest(path, use_case, upload, validator, staging, space.files, scratch)
     finally:
         staging.discard()
     receipt = done.receipt

@@ -49,7 +49,8 @@ def live_error(actuals: pd.DataFrame, predictions: pa.Table, use_case: UseCase) 
             "own_rows": (joined["answer"] == Answer.OWN.value).astype(int),
         }
     )
-    health = losses.groupby("partition", sort=True).sum().reset_index()
+    known_losses = losses[np.isfinite(losses["loss_sum"]) & np.isfinite(losses["baseline_sum"])]
+    health: pd.DataFrame = known_losses.groupby("partition", sort=True).sum().reset_index()
     return health.assign(metric=use_case.metric.value).reindex(columns=list(HEALTH))
 
 

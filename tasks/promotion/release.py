@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 import pandas as pd
 
@@ -42,30 +43,33 @@ def make_release(
 ) -> Release | None:
     """Puts the promoted and the retained models into the production registry and tries them there.
 
-    `base` is the version of the release that serves. Returns None when it has this run's bundle already. Raises
-    `GateFailed`, `Tampered`.
+    `base` is the version of the release that serves. Returns None when it has this run's bundle already and the gate
+    lets the same partitions through. Raises `GateFailed`, `Tampered`.
     """
     use_case, records, registry = space.tenant.use_case(run.use_case), space.records, space.registry
     bundle_run = int(str(trained.receipt["bundle_run"]))
     serving = next((release for release in records.releases(use_case.id) if release.version == base), None)
+    passed = {partition for partition, verdict in verdicts.items() if isinstance(verdict, Promote)}
     if serving is not None and serving.training_run == bundle_run:
-        return None
-    promoted = sum(isinstance(verdict, Promote) for verdict in verdicts.values())
+        before = records.verdicts(use_case.id, serving.version)
+        if passed == set(before.loc[before["verdict"] == "promote", "partition"]):
+            return None
+    promoted = len(passed)
     example = example_rows(space.table(use_case), use_case, trained.dataset_version or 0, TRIED_ROWS)
     with space.scratch(f"release-{run.run_id}") as scratch, ExitStack() as stack:
         candidate = registry.fetch_candidate(use_case.id, records.run(bundle_run), scratch / "candidate")
         champion = stack.enter_context(registry.open_release(use_case.id, base)) if base is not None else None
         composed = compose(scratch / "release", candidate, champion, verdicts, threads=space.policy.workers)
-        version, source, digest = registry.add_release(
+        number, source, digest = registry.add_release(
             use_case,
             composed.folder,
             key=run.key,
             tags=_tags(space, use_case, trained, composed, promoted, len(verdicts) - promoted),
             example=example,
         )
-        registry.try_release(use_case.id, version, example)
+        registry.try_release(use_case.id, number, example)
         release = Release(
-            version=version,
+            version=number,
             use_case=use_case.id,
             training_run=bundle_run,
             dataset_version=trained.dataset_version or 0,
@@ -93,6 +97,8 @@ def _tags(
         "training_version": str(trained.receipt["training_version"]),
         "upload_seq": str(trained.receipt["upload_seq"]),
         "training_run": str(trained.run_id),
+        "trained_at": str(trained.finished_at),
+        "code_version": version("orchard"),
         "estimators": ",".join(use_case.estimators),
         "partition_by": ",".join(use_case.partition_by),
         "partitions": str(len(composed.entries)),
@@ -138,13 +144,14 @@ def roll_back(space: Space, use_case: str, to: int | None = None) -> int:
         for release in releases
         if release.status == "retired" and (champion is None or release.version < champion)
     ]
-    version = to if to is not None else max(earlier, default=None)
-    if version is None or version not in [release.version for release in releases]:
+    retired = [release.version for release in releases if release.status == "retired"]
+    chosen = to if to is not None else max(earlier, default=None)
+    if chosen is None or chosen not in retired:
         raise NotFound(
             f"there is no {'release ' + str(to) if to is not None else 'earlier release'} to roll back to",
-            expected=", ".join(str(release.version) for release in releases) or "at least one release",
+            expected=", ".join(map(str, retired)) or "at least one release that served before",
             hint=f"orchard releases list {space.tenant.id} {use_case}",
         )
-    space.registry.check_release(use_case, version)
-    make_champion(space, use_case, version)
-    return version
+    space.registry.check_release(use_case, chosen)
+    make_champion(space, use_case, chosen)
+    return chosen

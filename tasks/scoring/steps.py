@@ -48,7 +48,7 @@ def plan_scoring(space: Space, upload: Upload) -> tuple[Run | None, list[Batch]]
     run = space.records.open_run(
         Stage.SCORING,
         use_case.id,
-        run_key(Stage.SCORING, use_case.id, upload.upload_id, version, release),
+        run_key(Stage.SCORING, use_case.id, upload.upload_id, version, release, superseded(space, upload, release)),
         upload_id=upload.upload_id,
         dataset_version=version,
         release_version=release,
@@ -59,6 +59,15 @@ def plan_scoring(space: Space, upload: Upload) -> tuple[Run | None, list[Batch]]
     partitions = space.table(use_case).partitions(version, upload_seq=upload.seq)
     space.records.plan(run, plan_batches(run.run_id, partitions, space.policy.max_batches))
     return run, space.records.batches(run, pending=True)
+
+
+def superseded(space: Space, upload: Upload, release: int) -> int:
+    """The upload's latest finished run when that was of another release, else 0: after a rollback, the old run of the
+    release that serves again must not pass for a new one."""
+    for run in space.records.runs(upload.use_case, Stage.SCORING):
+        if run.upload_id == upload.upload_id and run.status is RunStatus.FINISHED:
+            return 0 if run.release_version == release else run.run_id
+    return 0
 
 
 # One batch is the unit of resumption: its rows and the mark that it is finished are stored in one transaction.

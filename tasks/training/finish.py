@@ -22,9 +22,9 @@ from tasks.training.lineage import (
     folder,
     load_tenant_wide,
     previous_run,
-    recipe,
     upload_seq,
 )
+from tasks.training.plan import recipe
 from tasks.training.plots import draw
 
 CAUSES = 10
@@ -53,8 +53,12 @@ def stopped_by_failures(space: Space, run: Run) -> bool:
 
 
 def _failed(space: Space, run: Run) -> tuple[int, int]:
+    """How many partitions failed, and how many the run has, those that needed no work among them."""
     failed = space.records.failed_partitions(run)
-    return failed, sum(len(batch.partitions) for batch in space.records.batches(run)) if failed else 0
+    if not failed:
+        return 0, 0
+    settled = int((space.records.partition_models(run)["batch"] == 0).sum())
+    return failed, settled + sum(len(batch.partitions) for batch in space.records.batches(run))
 
 
 def check_failures(space: Space, run: Run) -> None:
@@ -101,10 +105,11 @@ def weighted_metrics(rows: pd.DataFrame, use_case: UseCase) -> dict[str, float]:
     }
 
 
-def log_and_settle(space: Space, run: Run) -> None:
+def log_and_settle(space: Space, run: Run, look_back: bool) -> None:
     """Packs and logs the bundle of a run whose batches are all finished, then finishes the run.
 
-    A run in which no model changed keeps the bundle of the run before it.
+    A run in which no model changed keeps the bundle of the run before it. `look_back` marks a run that reproduced an
+    older dataset version: later runs do not build on it.
     """
     use_case, records = space.tenant.use_case(run.use_case), space.records
     rows = records.partition_models(run)
@@ -115,6 +120,7 @@ def log_and_settle(space: Space, run: Run) -> None:
         **recipe(use_case),
         **weighted_metrics(rows, use_case),
         "bundle_run": run.run_id,
+        "look_back": look_back,
         "upload_seq": upload_seq(space.table(use_case).partitions(run.dataset_version or 0)),
     }
     unchanged = previous is not None and not (rows["outcome"] == PartitionOutcome.TRAINED).any()

@@ -14,6 +14,7 @@ from tasks.domain.run import Batch, Run, RunStatus
 from tasks.domain.use_case import UseCase
 from tasks.ports import Space
 from tasks.training.champion import Champion
+from tasks.training.plan import recipe
 from tasks.training.tenant_wide import TenantWideModel
 
 
@@ -32,16 +33,13 @@ def upload_seq(partitions: pd.DataFrame) -> int:
     return 0 if partitions.empty else int(partitions[["last_upload", "last_labelled"]].to_numpy().max())
 
 
-def recipe(use_case: UseCase) -> dict[str, object]:
-    """What besides the rows decides a model; runs with one recipe may share models."""
-    return {"contract_hash": use_case.contract_hash(), "training_version": use_case.training.version}
-
-
 def latest_comparable(runs: Iterable[Run], use_case: UseCase, before: int | None = None) -> Run | None:
-    """The newest finished training run with the same recipe; `runs` come newest first."""
+    """The newest finished training run with the same recipe; `runs` come newest first. Runs that looked back at an
+    older dataset version do not count."""
     wanted = recipe(use_case)
     for run in runs:
         earlier = run.status is RunStatus.FINISHED and (before is None or run.run_id < before)
+        earlier = earlier and not run.receipt.get("look_back")
         if earlier and all(run.receipt.get(key) == value for key, value in wanted.items()):
             return run
     return None
@@ -51,6 +49,28 @@ def previous_run(space: Space, run: Run) -> Run | None:
     """The run that this one may take models over from."""
     use_case = space.tenant.use_case(run.use_case)
     return latest_comparable(space.records.runs(run.use_case, Stage.TRAINING), use_case, before=run.run_id)
+
+
+def seen_seq(space: Space, previous: Run) -> int:
+    """Highest upload that a run had seen; -1 when an upload with a lower number was merged after it, because then
+    numbers do not tell what is new and only the content does."""
+    assert previous.dataset_version is not None
+    seq = int(str(previous.receipt["upload_seq"]))
+    late = any(
+        upload.seq <= seq and (upload.dataset_version or 0) > previous.dataset_version
+        for upload in space.records.uploads(previous.use_case)
+    )
+    return -1 if late else seq
+
+
+def original_run(space: Space, run: Run) -> Run | None:
+    """The first finished run of the same dataset version and recipe: the one that a look back reproduces."""
+    wanted = recipe(space.tenant.use_case(run.use_case))
+    for earlier in reversed(space.records.runs(run.use_case, Stage.TRAINING)):
+        same = earlier.status is RunStatus.FINISHED and earlier.dataset_version == run.dataset_version
+        if same and all(earlier.receipt.get(key) == value for key, value in wanted.items()):
+            return earlier
+    return None
 
 
 def bundle_run(run: Run) -> int:

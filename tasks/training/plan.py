@@ -55,8 +55,16 @@ def training_key(use_case: UseCase, version: int, selection: Selection, runs: li
     if selection != Selection():
         finished = max((run.run_id for run in runs if run.status is RunStatus.FINISHED), default=0)
         asked = (selection.only_failed, selection.again, sorted(selection.partitions), finished)
-    recipe = (use_case.contract_hash(), use_case.training.version)
-    return run_key(Stage.TRAINING, use_case.id, version, *recipe, *asked)
+    ours = recipe(use_case)
+    latest = next((run for run in runs if run.status is RunStatus.FINISHED and not run.receipt.get("look_back")), None)
+    if latest is not None and any(latest.receipt.get(key) != value for key, value in ours.items()):
+        asked = (*asked, latest.run_id)  # back to an earlier contract: its finished run must not pass for this one
+    return run_key(Stage.TRAINING, use_case.id, version, *ours.values(), *asked)
+
+
+def recipe(use_case: UseCase) -> dict[str, object]:
+    """What besides the rows decides a model; runs with one recipe may share models."""
+    return {"contract_hash": use_case.contract_hash(), "training_version": use_case.training.version}
 
 
 def plan_run(
@@ -83,7 +91,7 @@ def plan_run(
         has_model = partitions["partition"].map(known["estimator"]).notna()
         left_undone = partitions["partition"].map(known["reason"]).isin([NOT_SELECTED, NOT_RENEWED])
         unchanged = (
-            (partitions["last_upload"] <= previous_seq)
+            (partitions[["last_upload", "last_labelled"]].max(axis=1) <= previous_seq)
             & (partitions["labelled"] == partitions["partition"].map(known["rows"]))
             & ~left_undone
         )

@@ -20,8 +20,10 @@ from tasks.training.lineage import (
     bundle_run,
     latest_comparable,
     load_tenant_wide,
+    original_run,
     previous_run,
     quarantined_partitions,
+    seen_seq,
     shared_by_batches,
     tenant_wide_path,
 )
@@ -61,7 +63,7 @@ def plan_training(
         plan = plan_run(
             table.partitions(version),
             records.partition_models(previous) if previous else None,
-            int(str(previous.receipt["upload_seq"])) if previous else 0,
+            seen_seq(space, previous) if previous else 0,
             selection,
             quarantined_partitions(space, use_case_id, version),
         )
@@ -74,21 +76,24 @@ def plan_training(
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def fit_tenant_wide(space: Space, run: Run) -> None:
-    """Fits the tenant-wide model on a sample, or takes over the last one while the use case has not grown enough."""
+def fit_tenant_wide(space: Space, run: Run, look_back: bool) -> None:
+    """Fits the tenant-wide model on a sample, or takes over the last one while the use case has not grown enough.
+
+    A look back takes the model that its dataset version was trained with, so that the same choices come out.
+    """
     target = tenant_wide_path(run.use_case, run.run_id)
-    if space.files.exists(target):
+    if run.status is RunStatus.FINISHED or space.files.exists(target):
         return
     use_case = space.tenant.use_case(run.use_case)
     options, table = use_case.training.tenant_wide, space.table(use_case)
     assert run.dataset_version is not None
     partitions = table.partitions(run.dataset_version)
     labelled = int(partitions["labelled"].sum())
-    previous = previous_run(space, run)
+    previous = original_run(space, run) if look_back else previous_run(space, run)
     if previous is not None:
         path = tenant_wide_path(run.use_case, bundle_run(previous))
         model = load_tenant_wide(space, run.use_case, bundle_run(previous))
-        if not model.is_due(labelled, options.refresh_growth):
+        if look_back or not model.is_due(labelled, options.refresh_growth):
             space.files.write(target, space.files.read(path))
             return
     samples = [
@@ -129,10 +134,10 @@ def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def finish_training(space: Space, run: Run) -> int:
+def finish_training(space: Space, run: Run, look_back: bool) -> int:
     """Packs the bundle, logs and registers it, and closes the receipt. Returns the id of the run."""
     if run.status is not RunStatus.FINISHED:
         check_failures(space, run)
-        log_and_settle(space, run)
+        log_and_settle(space, run, look_back)
     drop_parts(space, run)  # of a finished run too, which may have been killed before it came to this
     return run.run_id
