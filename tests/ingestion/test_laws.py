@@ -117,6 +117,7 @@ def _apply(
     purpose: Purpose,
     seq: int,
 ) -> None:
+    before = dict(model)
     for row in frame.to_dict("records"):
         key = tuple(row[name] for name in use_case.contract.row_key)
         known = model.get(key)
@@ -132,7 +133,13 @@ def _apply(
         if purpose is Purpose.SCORING:
             kept = known or {"sales": float("nan"), "_labelled": float("nan")}
             new |= {"sales": kept["sales"], "_labelled": kept["_labelled"]}
+        elif (old := before.get(key)) and all(_same(old[name], new[name]) for name in ("id", "store", "x", "sales")):
+            new |= {"_upload": old["_upload"], "_labelled": old["_labelled"]}  # handed in again, and not new
         model[key] = new
+
+
+def _same(one: object, other: object) -> bool:
+    return one == other or (one != one and other != other)
 
 
 CSV = "store,sku,day,price,promo,color,sales\n" + "".join(f"1,{n},2026-01-01,2,true,red,{n}\n" for n in range(1, 50))
