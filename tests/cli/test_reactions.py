@@ -1,0 +1,85 @@
+"""What reaches a tenant's models: corrections, late files, another gate, a rollback, a mended contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.shop import history, sales, scoring, tenant_file
+from tests.cli.terminal import Terminal
+from tests.cli.test_runs import TRAINING, hand_in, outcomes, releases, started
+
+
+def test_corrected_actuals_are_learned(orchard: Terminal) -> None:
+    started(orchard, "corrected", estimators=["lightgbm"], training=TRAINING)
+    frame = sales(40)
+    article = (frame["store"] == 1) & (frame["sku"] == 2)
+    hand_in(
+        orchard,
+        "corrected",
+        "actuals",
+        frame[article].assign(sales=lambda f: f["sales"] + 5)[["store", "sku", "day", "sales"]].to_csv(index=False),
+    )
+    orchard("run", "corrected", "sales").worked()
+    changed = [name for name, outcome in outcomes(orchard, "corrected").items() if outcome == "trained"]
+    assert changed == ["store=1,sku=2"]
+
+
+def test_an_upload_that_is_merged_late_is_learned(orchard: Terminal) -> None:
+    orchard("tenants", "add", tenant_file(Path(), "late", estimators=["lightgbm"], training=TRAINING)).worked()
+    frame = sales(40)
+    corrections = frame[(frame["store"] == 2) & (frame["sku"] == 3)].assign(sales=lambda f: f["sales"] * 2)
+    hand_in(orchard, "late", "history", history(40, seed=1))
+    Path("first.csv").write_text(corrections.to_csv(index=False))
+    orchard("upload", "late", "sales", "history", "first.csv", "--no-run").worked()
+    hand_in(orchard, "late", "history", history(5, first="2026-03-01"))
+    orchard("run", "late", "sales").worked()
+    assert outcomes(orchard, "late")["store=2,sku=3"] == "trained"
+
+
+def test_rows_that_come_again_unchanged_change_nothing(orchard: Terminal) -> None:
+    started(orchard, "cumulative", estimators=["lightgbm"], training=TRAINING)
+    everything = sales(40)
+    more = sales(45).loc[lambda f: f["day"] >= everything["day"].max()]
+    more = more[(more["store"] == 1) & (more["sku"] == 1) & (more["day"] > everything["day"].max())]
+    hand_in(orchard, "cumulative", "history", everything.to_csv(index=False) + more.to_csv(index=False, header=False))
+    changed = [name for name, outcome in outcomes(orchard, "cumulative").items() if outcome == "trained"]
+    assert changed == ["store=1,sku=1"]
+
+
+def test_another_gate_makes_another_release(orchard: Terminal) -> None:
+    started(orchard, "gated", gate={"max_error": 1e-6})
+    assert releases(orchard, "gated") == {1: "champion"}  # fallbacks only: nothing passed
+    orchard("tenants", "add", tenant_file(Path(), "gated", gate={"max_error": 1e6}), "--yes").worked()
+    orchard("run", "gated", "sales").worked()
+    assert releases(orchard, "gated") == {2: "champion", 1: "retired"}
+    orchard("run", "gated", "sales").worked()
+    assert len(releases(orchard, "gated")) == 2
+
+
+def test_predictions_follow_a_rollback(orchard: Terminal) -> None:
+    started(orchard, "rolled", estimators=["lightgbm"], training=TRAINING)
+    hand_in(orchard, "rolled", "scoring", scoring())
+    hand_in(orchard, "rolled", "history", history(60, seed=9))
+
+    def serving() -> set[int]:
+        orchard("run", "rolled", "sales", "--stage", "scoring").worked()
+        rows = orchard("results", "rolled", "sales", "--limit", 100, "--json").json
+        assert len(rows) == 18
+        return {row["release_version"] for row in rows}
+
+    assert serving() == {2}
+    orchard("releases", "rollback", "rolled", "sales").worked()
+    assert serving() == {1}
+    orchard("releases", "rollback", "rolled", "sales", "--to", 2).worked()
+    assert serving() == {2}
+
+
+def test_a_rejected_file_passes_once_the_contract_fits(orchard: Terminal) -> None:
+    orchard("tenants", "add", tenant_file(Path(), "mended")).worked()
+    Path("wide.csv").write_text(sales(40).assign(weather="dry").to_csv(index=False))
+    orchard("upload", "mended", "sales", "history", "wide.csv").failed(1, "unknown column: weather")
+    changed = tenant_file(Path(), "mended")
+    changed.write_text(changed.read_text().replace("contract:", "contract:\n    extra_columns: ignore", 1))
+    orchard("tenants", "add", changed, "--yes").worked()
+    [upload] = orchard("upload", "mended", "sales", "history", "wide.csv", "--json").worked().json
+    assert (upload["status"], upload["rows_accepted"], upload["error"]) == ("done", 240, None)
