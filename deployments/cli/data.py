@@ -13,6 +13,9 @@ from infra.settings import load_settings
 from tasks.domain.outcome import PartitionOutcome
 from tasks.domain.run import Run, Upload
 
+ASIDE = ("upload_id", "run_id", "scored_at", "model_run", "loss_sum", "baseline_sum", "last_run_at")
+"""Columns of results that scripts get, and tables leave out."""
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module to the tree."""
@@ -59,6 +62,8 @@ def results(
         space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
         rows = space.records.health(use_case) if health else space.records.predictions(use_case, limit)
+    if not as_json:  # what a person wants to see fits on a screen
+        rows = rows.drop(columns=["tenant", "use_case", *ASIDE], errors="ignore").dropna(axis="columns", how="all")
     show(
         records_of(rows.head(limit)),
         as_json,
