@@ -1,6 +1,6 @@
 # make demo   the whole platform on real flights, from nothing
 # make test   the test suite, from nothing
-.PHONY: demo test test-all check bench lock clean
+.PHONY: demo test test-all check bench bench-platform bench-online bench-isolation screenshots lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,7 +20,7 @@ demo: .venv/installed
 	@$(BIN)/orchard demo $(ARGS)
 
 test: .venv/installed
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -n 2 -m "not slow" $(ARGS)
 
 test-all: .venv/installed
 	$(BIN)/pytest $(ARGS)
@@ -33,6 +33,24 @@ check: .venv/installed
 
 bench: .venv/installed
 	@$(BIN)/python -m tests.benchmarks.run $(ARGS)
+
+# how long an upload takes, how fair turns are, how it grows: on a platform of its own, minutes each
+bench-platform: .venv/installed
+	@$(BIN)/python -m tests.benchmarks.platform.latency
+	@$(BIN)/python -m tests.benchmarks.platform.fairness
+	@$(BIN)/python -m tests.benchmarks.platform.scale
+
+# the online API under load, beside MLflow's own server; needs Debian's wrk, or the like
+bench-online: .venv/installed
+	@$(BIN)/python -m tests.benchmarks.online $(ARGS)
+
+# what isolation costs: the same pipeline with all its layers, and with none
+bench-isolation: .venv/installed
+	@$(BIN)/python -m tests.benchmarks.isolation $(ARGS)
+
+# pictures of the pages that an operator uses; needs Debian's chromium and chromium-driver, or the like
+screenshots: .venv/installed
+	@$(BIN)/python -m tests.screenshots $(ARGS)
 
 lock: .venv/installed
 	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --output-file requirements.lock

@@ -1,6 +1,7 @@
 """What has to run while commands do: PostgreSQL always, Prefect's server for runs, MLflow's for people.
 
-A command starts what it needs and is not running yet, and stops what it started. All of it listens on loopback.
+A command starts what it needs and is not running yet, and stops what it started. Where `orchard up` has a supervisor
+watch over all of it, nothing is started here: what is missing then is on its way back, and waited for.
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from infra import postgres, servers
 from infra.database.cluster import Cluster, started_cluster
 from infra.settings import Settings
 from infra.space import TenantSpace, open_space
+from tasks.domain.errors import OrchardError
 
 Report = Callable[[str], None]
+
+PREFECT = "prefect"
+MLFLOW_TRAINING, MLFLOW_PRODUCTION = "mlflow-training", "mlflow-production"
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,39 @@ class Platform:
             self.settings.production_registry_uri or self.cluster.production_registry_url,
         )
 
-    def start_mlflow(self) -> None:
-        """MLflow's servers with their UIs, one per registry, until `stop_platform`."""
+    def prefect_program(self, port: int) -> servers.Program:
+        """How Prefect's server is run."""
         settings = self.settings
-        roots = (settings.training_artifacts_url, settings.production_artifacts_url)
-        for name, uri, root in zip(("mlflow-training", "mlflow-production"), self.registry_uris(), roots, strict=True):
-            if servers.running(settings.home, name) is None:
-                servers.start_mlflow(settings.home, settings.mlflow_port, name, uri, root)
+        return servers.prefect_program(
+            settings.home, settings.host, port, self.cluster.prefect_url, settings.prefect_auth()
+        )
+
+    def mlflow_program(self, name: str, port: int) -> servers.Program:
+        """How MLflow's server of that name is run."""
+        training, production = self.registry_uris()
+        uri, root = {
+            MLFLOW_TRAINING: (training, self.settings.training_artifacts_url),
+            MLFLOW_PRODUCTION: (production, self.settings.production_artifacts_url),
+        }[name]
+        return servers.mlflow_program(name, port, uri, root)
+
+    def start_mlflow(self) -> None:
+        """MLflow's servers with their UIs, one per registry of our own, until `stop_platform`."""
+        for name in mlflow_servers(self.settings):
+            if servers.running(self.settings.home, name) is None and not supervised(self.settings):
+                port = servers.free_port(self.settings.mlflow_port)
+                servers.start(self.settings.home, self.mlflow_program(name, port))
+
+
+def mlflow_servers(settings: Settings) -> list[str]:
+    """Names of the MLflow servers that are ours to run: a registry behind http has a server already."""
+    uris = {MLFLOW_TRAINING: settings.training_registry_uri, MLFLOW_PRODUCTION: settings.production_registry_uri}
+    return [name for name, uri in uris.items() if not (uri or "").startswith("http")]
+
+
+def supervised(settings: Settings) -> bool:
+    """Whether `orchard up` has a supervisor watch over the platform."""
+    return servers.running(settings.home, servers.SUPERVISOR) is not None
 
 
 @contextmanager
@@ -52,39 +84,79 @@ def running_platform(
 ) -> Iterator[Platform]:
     """The platform, as long as the block runs; with `keep`, what was started stays."""
     with ExitStack() as started:
-        if settings.database_url is None and not postgres.is_running(settings.home):
+        if settings.database_url is None and not supervised(settings) and not postgres.is_running(settings.home):
             report("starting PostgreSQL")
             if not keep:
                 started.callback(postgres.stop, settings.home)
-        cluster = started_cluster(settings)
+        platform = Platform(settings, started_cluster(settings))
         if prefect:
-            _prefect(settings, cluster, started, keep, report)
-        yield Platform(settings, cluster)
+            with ThreadPoolExecutor(1) as beside:  # both take seconds on a new database
+                registries = beside.submit(_registries, platform, report)
+                _prefect(platform, started, keep, report)
+                registries.result()
+        if not keep and not supervised(settings):
+            started.callback(_tell_overhead, platform)  # before the servers stop, whose time it tells
+        yield platform
 
 
-def _prefect(settings: Settings, cluster: Cluster, started: ExitStack, keep: bool, report: Report) -> None:
+def _tell_overhead(platform: Platform) -> None:
+    from deployments.overhead import command_reading, readings
+    from infra.database.overhead import record_overhead
+
+    with suppress(OrchardError):  # the work is done: a meter must not make it fail
+        record_overhead(platform.cluster, [*readings(platform.settings), command_reading()])
+
+
+def _registries(platform: Platform, report: Report) -> None:
+    """Makes MLflow's tables, once: runs have logins of tenants, who may not."""
+    from infra.registry.policies import confined
+
+    uris = [uri for uri in platform.registry_uris() if not uri.startswith("http") and not confined(uri)]
+    if uris:
+        from infra.registry import initialise_registry
+
+        report("preparing the model registries")
+        for uri in uris:
+            initialise_registry(uri)
+
+
+def _prefect(platform: Platform, started: ExitStack, keep: bool, report: Report) -> None:
     """Sees that Prefect's API answers, and tells its address to the client of this process and of its children."""
-    url = settings.prefect_api_url
-    if url is None:
-        server = servers.running(settings.home, "prefect")
-        if server is None:
-            report("starting the Prefect server")
-            server = servers.start_prefect(settings.home, settings.prefect_port, cluster.prefect_url)
-            if not keep:
-                started.callback(servers.stop, settings.home, "prefect")
-                started.callback(_send_events)  # runs before the server stops
-        url = server.url
+    settings = platform.settings
     if settings.workers is not None:
         os.environ["ORCHARD_WORKERS"] = str(settings.workers)  # flows read it when they are imported
-    os.environ.update(
-        PREFECT_API_URL=url,
-        PREFECT_HOME=str(settings.home / "prefect"),
-        PREFECT_LOGGING_LEVEL=os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING"),
-        PREFECT_CLIENT_RETRY_EXTRA_CODES="500",  # what the server answers while its database restarts
-        PREFECT_SERVER_ANALYTICS_ENABLED="false",
-        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE="false",  # a server of Prefect's own making would forget everything
-        DO_NOT_TRACK="1",
-    )
+    if settings.prefect_api_url:
+        os.environ.update(client_environment(settings, settings.prefect_api_url))
+        return
+    if supervised(settings):
+        server = servers.awaited(settings.home, PREFECT)
+    else:
+        running = servers.running(settings.home, PREFECT)
+        if running is None:
+            report("starting the Prefect server")
+            port = servers.free_port(settings.prefect_port, settings.host)
+            running = servers.start(settings.home, platform.prefect_program(port))
+            if not keep:
+                started.callback(servers.stop, settings.home, PREFECT)
+                started.callback(_send_events)  # runs before the server stops
+        server = running
+    os.environ.update(client_environment(settings, server.url, settings.prefect_auth()))
+
+
+def client_environment(
+    settings: Settings, api_url: str, auth: str | None = None, logging_level: str = "WARNING"
+) -> dict[str, str]:
+    """What Prefect's client in a process and in its children reads; `auth` is the login of a server of our own."""
+    return {
+        "PREFECT_API_URL": api_url,
+        **({} if auth is None else {"PREFECT_API_AUTH_STRING": auth}),
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", logging_level),
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # what the server answers while its database restarts
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # a server of Prefect's own making would forget everything
+        "DO_NOT_TRACK": "1",
+    }
 
 
 def _send_events() -> None:
@@ -96,10 +168,9 @@ def _send_events() -> None:
 
 
 def stop_platform(settings: Settings) -> list[str]:
-    """Stops whatever is recorded as started here; returns the names."""
-    stopped = [
-        name for name in ("mlflow-production", "mlflow-training", "prefect") if servers.stop(settings.home, name)
-    ]
+    """Stops what commands are recorded to have started; returns the names. For all of it, supervised or not, there is
+    `deployments.supervision.down`."""
+    stopped = [name for name in (MLFLOW_PRODUCTION, MLFLOW_TRAINING, PREFECT) if servers.stop(settings.home, name)]
     if settings.database_url is None and postgres.is_running(settings.home):
         postgres.stop(settings.home)
         stopped.append("postgresql")

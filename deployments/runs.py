@@ -33,11 +33,6 @@ def pipeline_here(space: TenantSpace, upload_id: str) -> None:
         pipeline(space.tenant.id, upload_id)
 
 
-def run_tags(space: TenantSpace) -> tuple[str, ...]:
-    """What an operator filters runs by in Prefect's UI."""
-    return f"tenant:{space.tenant.id}", f"tier:{space.tenant.tier}"
-
-
 def run_waiting(space: TenantSpace, use_cases: Sequence[str]) -> list[Upload]:
     """Takes up, in the order of arrival, the uploads that were stored or cut off; returns them as they are afterwards.
     Scoring files that wait for a release are not among them: they are scored when there is one.
@@ -74,6 +69,7 @@ def run_stages(
 
     With a dataset version, all partitions are trained as of that version, and nothing is promoted.
     """
+    from flows.metering import metered
     from flows.promotion import promote
     from flows.runner import in_this_process
     from flows.scoring import score
@@ -101,7 +97,7 @@ def run_stages(
         return done
 
     def quietly() -> dict[str, object]:
-        with in_this_process():
+        with in_this_process(), metered(space):
             return work()
 
     return with_progress(space, use_case, quietly)

@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sqlalchemy import make_url
 
 from infra import servers
 from infra.database.cluster import connected_cluster
+from infra.isolation.policies import shared_urls
 from infra.settings import Settings
 from tasks.domain.errors import DatabaseUnavailable
 
 
 def platform_status(settings: Settings, *, show_secrets: bool = False) -> dict[str, str | None]:
-    """Addresses by name; None for what is not running. Passwords are left out unless asked for."""
+    """Addresses by name; None for what is not running. Passwords and logins are left out unless asked for."""
     try:
         cluster = connected_cluster(settings)
     except DatabaseUnavailable:
         cluster = None
-    prefect = servers.running(settings.home, "prefect")
-    mlflow = {stage: servers.running(settings.home, f"mlflow-{stage}") for stage in ("training", "production")}
     own = {
         "database_url": cluster.operator_url if cluster else None,
         "training_registry_uri": settings.training_registry_uri or (cluster.training_registry_url if cluster else None),
         "production_registry_uri": settings.production_registry_uri
         or (cluster.production_registry_url if cluster else None),
     }
+    secrets = {"prefect_login": settings.prefect_auth(), "hook_secret": settings.hook_secret()}
     return {
         **{name: _address(url, show_secrets) for name, url in own.items()},
-        "prefect_api_url": settings.prefect_api_url or (prefect.url if prefect else None),
-        "mlflow_training_url": mlflow["training"].url if mlflow["training"] else None,
-        "mlflow_production_url": mlflow["production"].url if mlflow["production"] else None,
+        "prefect_api_url": settings.prefect_api_url or _url(settings, "prefect"),
+        "mlflow_training_url": _url(settings, "mlflow-training"),
+        "mlflow_production_url": _url(settings, "mlflow-production"),
         "lake_url": settings.lake_url,
-        "api_url": None,
+        "inbox_url": settings.inbox_url,
+        "tenants_storage": _storage(settings),
+        "api_url": _url(settings, "api"),
         "home": str(settings.home),
+        **(secrets if show_secrets else {}),
     }
+
+
+def _storage(settings: Settings) -> str:
+    """How tenants' files are kept apart."""
+    if not any(url.startswith("s3://") for url in (*shared_urls(settings), settings.silo_url)):
+        return "folders of this machine"
+    if settings.storage.roles:
+        return f"a role per tenant, {settings.storage.role_prefix}…"
+    return "ONE LOGIN OPENS EVERY TENANT'S FILES (ORCHARD_STORAGE__ROLES=false)"
+
+
+def parts_status(settings: Settings) -> list[dict[str, object]]:
+    """Each part of the platform: whether it is healthy, what watches over it, its process, since when, and what is
+    wrong with it."""
+    from deployments.supervision.health import health_of
+
+    return [asdict(health) for health in health_of(settings)]
+
+
+def _url(settings: Settings, name: str) -> str | None:
+    server = servers.running(settings.home, name)
+    return server.url if server else None
 
 
 def _address(url: str | None, show_secrets: bool) -> str | None:

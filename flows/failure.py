@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flows.space import open_space
-from tasks.domain.errors import Busy, DatabaseUnavailable, OrchardError
+from tasks.domain.errors import Busy, DatabaseUnavailable, OrchardError, Superseded
 from tasks.domain.run import RunStatus
 
 
@@ -13,7 +13,7 @@ def record_failure(flow: Any, flow_run: Any, state: Any) -> None:
     """Prefect's hook for a failed flow. A stage's run is marked as failed; a pipeline notes the cause at its upload,
     which keeps its status, so that `orchard run` takes it up again."""
     error = state.result(raise_on_failure=False)
-    if isinstance(error, Busy | DatabaseUnavailable):  # another run's work is under way, or nothing can be written down
+    if isinstance(error, Busy | Superseded | DatabaseUnavailable):  # another run's work, or nothing can be written down
         return
     cause = str(error) if isinstance(error, OrchardError) else f"{type(error).__name__}: {error}"
     asked = flow_run.parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.events import announce_failed, announce_finished
 from flows.failure import record_failure
 from flows.runner import shared, threads, watch
 from flows.space import open_space
@@ -16,7 +17,8 @@ from tasks.training.steps import finish_training, fit_tenant_wide, plan_training
     flow_run_name="{tenant}.{use_case} training",
     task_runner=threads(),
     persist_result=False,
-    on_failure=[record_failure],
+    on_failure=[record_failure, announce_failed],
+    on_completion=[announce_finished],
 )
 def train(
     tenant: str,
@@ -28,8 +30,16 @@ def train(
 ) -> int:
     """Trains one model per partition of a dataset version. Triggered by the pipeline, a schedule or a person.
 
-    A killed run resumes at its first unfinished batch; a partition that did not change is reused. `again` trains all
-    partitions anew. Returns the id of the training run.
+    A killed run resumes at its first unfinished batch; a partition that did not change is reused. Returns the id of the
+    training run.
+
+    Args:
+        tenant: the tenant's id.
+        use_case: the use case's id.
+        dataset_version: version of the use case's table; the latest without it.
+        only_failed: train what failed last time.
+        partitions: train only these, by name, such as store=12,sku=7.
+        again: train all partitions anew.
     """
     space = open_space(tenant)
     selection = Selection(only_failed=only_failed, partitions=tuple(partitions or ()), again=again)
@@ -37,5 +47,8 @@ def train(
         run, batches = plan_training(space, use_case, dataset_version, selection)
         fit_tenant_wide(space, run, selection.again)
         if batches:
-            watch(train_batch.map(shared(space), shared(run), batches, shared(selection.reuses)))
+            watch(
+                train_batch.map(shared(space), shared(run), batches, shared(selection.reuses)),
+                f"training {tenant}.{use_case}",
+            )
         return finish_training(space, run, selection.again)

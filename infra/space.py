@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from infra.database.cluster import connected_cluster
-from infra.database.operator import Operator
+from infra.database.operator import Operator, records_of
 from infra.database.records import PostgresRecords
 from infra.definitions import load_tiers
 from infra.lake.files import LakeFiles
 from infra.lake.location import Location
 from infra.lake.predictions import LakePredictions
 from infra.lake.table import UseCaseTable
+from infra.places import places_of
 from infra.registry.registry import MlflowRegistry
 from infra.scratch import scratch
 from infra.settings import Settings
@@ -24,6 +23,7 @@ from infra.validation import ExpectationsValidator
 from tasks.domain.run import Upload
 from tasks.domain.tenant import Tenant, TierPolicy
 from tasks.domain.use_case import UseCase
+from tasks.personal import Pseudonyms
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class TenantSpace:
     location: Location
     records: PostgresRecords = field(repr=False)
     registry: MlflowRegistry = field(repr=False)
+    pseudonyms: Pseudonyms = field(repr=False)
     scratch_folder: Path
 
     @cached_property
@@ -54,7 +55,9 @@ class TenantSpace:
         known = self._tables.get(use_case.id)  # kept, because a table remembers the versions that it has opened
         if known is None or known.use_case is not use_case:
             location = self.location.child("tables", use_case.id)
-            known = self._tables[use_case.id] = UseCaseTable(location, use_case, self.scratch_folder)
+            known = self._tables[use_case.id] = UseCaseTable(
+                location, use_case, self.scratch_folder, self.policy.workers
+            )
         return known
 
     def predictions(self, use_case: UseCase) -> LakePredictions:
@@ -71,31 +74,21 @@ def open_space(settings: Settings, tenant_id: str) -> TenantSpace:
     """The space of an onboarded tenant. Raises `NotFound`, `DatabaseUnavailable`."""
     cluster = connected_cluster(settings)
     tenant = Operator(cluster).tenant(tenant_id)
-    options = settings.lake_options
-    lake = Location(
-        settings.lake_url,
-        key=_revealed(options.key),
-        secret=_revealed(options.secret),
-        token=_revealed(options.token),
-        endpoint=options.endpoint_url,
-        region=options.region,
-    )
+    places = places_of(settings, tenant)
+    training_uri, production_uri = cluster.tenant_registry_urls(tenant.id)
     return TenantSpace(
         tenant=tenant,
-        policy=load_tiers()[tenant.tier],
-        location=lake.child("tenants", tenant.id),
-        records=PostgresRecords(cluster.tenant_url(tenant.id), tenant.id),
+        policy=load_tiers(settings.tiers_file)[tenant.tier],
+        location=places.lake,
+        records=records_of(cluster, tenant.id, tenant.isolation),
         registry=MlflowRegistry(
             tenant=tenant.id,
             tier=tenant.tier.value,
-            training_uri=settings.training_registry_uri or cluster.training_registry_url,
-            production_uri=settings.production_registry_uri or cluster.production_registry_url,
-            training_artifacts_url=settings.training_artifacts_url,
-            production_artifacts_url=settings.production_artifacts_url,
+            training_uri=settings.training_registry_uri or training_uri,
+            production_uri=settings.production_registry_uri or production_uri,
+            training_artifacts=places.training_artifacts,
+            production_artifacts=places.production_artifacts,
         ),
+        pseudonyms=Operator(cluster).pseudonyms(tenant.id),
         scratch_folder=settings.home / "scratch",
     )
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret is not None else None

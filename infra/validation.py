@@ -98,6 +98,7 @@ class ExpectationsValidator:
     def __init__(self, use_case: UseCase, upload: Upload, files: Files) -> None:
         self._use_case, self._upload, self._files = use_case, upload, files
         self._rules = rules(use_case, upload.purpose)
+        self._personal = use_case.contract.personal
         self._source: Any = None
         self._suite: Any = None
         self._totals: list[Any] = []
@@ -117,6 +118,10 @@ class ExpectationsValidator:
                 outcome = batch.validate(self._suite, result_format=RESULT_FORMAT)
             finally:
                 self._source.delete_asset(name)
+                # The engine would keep every chunk that it has seen: the whole upload.
+                kept = self._source.get_execution_engine().batch_manager
+                kept.batch_data_cache.clear()
+                kept.reset_batch_cache()
         # Results need not come in the order of the suite: the number in `meta` says whose they are.
         results = sorted(outcome.results, key=lambda result: result.expectation_config.meta["rule"])
         self._rows += len(frame)
@@ -168,10 +173,12 @@ class ExpectationsValidator:
         return pd.concat(parts, ignore_index=True)
 
     def _add(self, results: list[Any]) -> None:
-        """Adds a chunk's figures to those of the report; index lists stay behind, the page shows examples."""
+        """Adds a chunk's figures to those of the report; index lists stay behind, the page shows examples, but for
+        personal columns."""
         for number, result in enumerate(results):
             figures = {key: result.result.get(key, 0) for key in ("element_count", "unexpected_count", "missing_count")}
-            examples = list(result.result.get("partial_unexpected_list", []))
+            shown = self._rules[number].column not in self._personal
+            examples = list(result.result.get("partial_unexpected_list", [])) if shown else []
             if number < len(self._totals):
                 total = self._totals[number]
                 figures = {key: value + total.result.get(key, 0) for key, value in figures.items()}
@@ -230,6 +237,8 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, str):
+        return html.escape(value)  # the page would take a cell's text for a part of itself
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 

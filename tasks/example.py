@@ -7,7 +7,7 @@ import pandas as pd
 from tasks.domain.use_case import UseCase
 from tasks.ports import Table
 
-PARTITIONS = 10
+PARTITIONS = 4
 
 
 def example_rows(table: Table, use_case: UseCase, version: int, rows: int) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 A `Space` opens one tenant's storage, registry names and database rows, and nothing else. It is small, frozen, pickles,
 and connects on first use. Frames are pandas unless said otherwise; versions are Delta versions of the use case's table.
 
-The use case's table has the contract's columns and these of its own:
+The use case's table has the contract's columns, but for dropped ones, and these of its own:
 `_bucket` int32 (hash of the partition keys; the table is partitioned by it), `_partition` (canonical partition name),
 `_upload` int64 (sequence number of the upload that last wrote the row), `_labelled` int64 (sequence number of the
 upload that brought its target, null while there is none).
@@ -24,6 +24,7 @@ from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Batch, Release, Run, Upload
 from tasks.domain.tenant import Tenant, TierPolicy
 from tasks.domain.use_case import UseCase
+from tasks.personal import Pseudonyms
 from tasks.scorer import Scorer
 
 ARROW_TYPES = {
@@ -49,7 +50,7 @@ class Staging(Protocol):
     """Accepted rows of one upload on their way into the table; nothing is visible before `merge`."""
 
     def append(self, frame: pd.DataFrame) -> None:
-        """Adds rows: contract columns of the upload's purpose plus `_line` int64, the row's place in the file."""
+        """Adds rows: stored columns of the upload's purpose plus `_line` int64, the row's place in the file."""
 
     def duplicates(self) -> Iterator[pd.DataFrame]:
         """Rows whose row key comes again later in the file (the last one wins), in frames of bounded size."""
@@ -69,6 +70,9 @@ class Table(Protocol):
 
     def version(self) -> int | None:
         """The latest version, or None before the first upload."""
+
+    def oldest(self) -> int | None:
+        """The oldest version that can still be read, or None before the first upload."""
 
     def stage(self, upload: Upload) -> Staging:
         """A fresh staging area for this upload; whatever an earlier attempt left there is dropped."""
@@ -119,8 +123,9 @@ class Files(Protocol):
     def read(self, path: str) -> bytes:
         """The bytes. Raises `NotFound`."""
 
-    def local(self, path: str) -> AbstractContextManager[Path]:
-        """A local path with the file's content (the file itself where the lake is local)."""
+    def local(self, path: str, scratch: Path | None = None) -> AbstractContextManager[Path]:
+        """A local path with the file's content: the file itself where the lake is local, else a copy, in a folder of
+        `scratch` where that is given."""
 
     def exists(self, path: str) -> bool: ...
 
@@ -167,6 +172,9 @@ class Records(Protocol):
     def lock(self, use_case: str) -> AbstractContextManager[None]:
         """Holds the use case for one run at a time; freed when the process ends, however it ends. Raises `Busy`."""
 
+    def taking_in(self) -> AbstractContextManager[None]:
+        """For whoever stores what came in: until the block ends, the tenant neither moves nor leaves. Raises `Busy`."""
+
     def open_run(
         self,
         stage: Stage,
@@ -200,10 +208,11 @@ class Records(Protocol):
         """In order of number; `pending`: only those not finished."""
 
     def start_batch(self, batch: Batch) -> None:
-        """Counts the attempt."""
+        """Counts the attempt; from now on this thread's CPU is the batch's."""
 
-    def finish_training_batch(self, batch: Batch, rows: pd.DataFrame) -> None:
-        """Stores `PARTITION_MODEL` rows and marks the batch as finished, together."""
+    def finish_training_batch(self, batch: Batch, rows: pd.DataFrame, *, bytes_in: int = 0, bytes_out: int = 0) -> None:
+        """Stores `PARTITION_MODEL` rows and what the batch used, and marks it as finished, together. `bytes_in` of
+        rows were read, `bytes_out` of models written."""
 
     def failed_partitions(self, run: Run) -> int:
         """How many partitions of a training run have failed so far."""
@@ -214,10 +223,9 @@ class Records(Protocol):
     def partition_models(self, run: Run, partitions: Sequence[str] | None = None) -> pd.DataFrame:
         """The `PARTITION_MODEL` rows of a training run, sorted by partition; of some partitions, or of all."""
 
-    def finish_scoring_batch(self, batch: Batch, rows: pa.Table) -> None:
-        """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and marks the batch as finished,
-        together.
-        """
+    def finish_scoring_batch(self, batch: Batch, rows: pa.Table, *, bytes_in: int = 0) -> None:
+        """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and what the batch used, and marks it as
+        finished, together. `bytes_in` of rows were read."""
 
     def scored(self, run: Run) -> pd.DataFrame:
         """One row per (partition, answer, fallback) of a scoring run: those, `rows`, and `known` (whether the run's
@@ -333,6 +341,8 @@ class Space(Protocol):
     def records(self) -> Records: ...
     @property
     def registry(self) -> Registry: ...
+    @property
+    def pseudonyms(self) -> Pseudonyms: ...
     def table(self, use_case: UseCase) -> Table: ...
     def predictions(self, use_case: UseCase) -> Predictions: ...
     def validator(self, use_case: UseCase, upload: Upload) -> Validator: ...

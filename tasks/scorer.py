@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import numpy as np
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+FEW = 4
 TENANT_WIDE = "*"
 """Name of the partition whose model answers for all that have none of their own."""
 
@@ -67,7 +69,7 @@ ANSWER_SCHEMA = pa.schema(
 # --------------------------------
 
 
-def _value_text(value: object, column_type: str = "") -> str:
+def value_text(value: object, column_type: str = "") -> str:
     """One value as text; whole floats lose their `.0`: missing values turn integers into floats."""
     if isinstance(value, float | np.floating):
         return str(int(value)) if float(value).is_integer() else repr(float(value))
@@ -84,10 +86,10 @@ def factorize_text(series: pd.Series, column_type: str = "") -> tuple[Integers, 
     if column_type == "timestamp" and not pd.api.types.is_datetime64_any_dtype(series.dtype):
         series = pd.to_datetime(series, utc=True, errors="coerce", format="ISO8601")
     codes, values = pd.factorize(series)
-    return codes.astype(np.int64, copy=False), [_value_text(value, column_type) for value in values]
+    return codes.astype(np.int64, copy=False), [value_text(value, column_type) for value in values]
 
 
-def _encoded(text: str) -> str:
+def encoded(text: str) -> str:
     return quote(text, safe=" :+-_./")
 
 
@@ -102,7 +104,7 @@ def partition_names(
         combined = pd.factorize(combined * (len(texts) + 1) + codes + 1)[0].astype(np.int64)
     first = np.unique(combined, return_index=True)[1]
     columns = [
-        [f"{name}={_encoded(texts[code]) if code >= 0 else ''}" for code in codes[first]]
+        [f"{name}={encoded(texts[code]) if code >= 0 else ''}" for code in codes[first]]
         for name, (codes, texts) in zip(partition_by, coded, strict=True)
     ]
     names = pd.Index([",".join(parts) for parts in zip(*columns, strict=True)], dtype="str")
@@ -120,7 +122,7 @@ def row_keys(frame: pd.DataFrame, row_key: Sequence[str], types: Mapping[str, st
         codes, texts = factorize_text(series, (types or {}).get(name, ""))
         words = pa.array([*texts, ""], pa.string())
         if pc.any(pc.match_substring_regex(words, r"[^A-Za-z0-9_.~ :+/-]")).as_py():
-            words = pa.array([*map(_encoded, texts), ""], pa.string())
+            words = pa.array([*map(encoded, texts), ""], pa.string())
         columns.append(words.take(pa.array(np.where(codes < 0, len(texts), codes))))
     joined = pc.binary_join_element_wise(*columns, ",") if len(columns) > 1 else columns[0]
     return pd.Series(joined.to_pandas().astype("str").array, index=frame.index, name="row_key")
@@ -155,51 +157,96 @@ def to_number(series: pd.Series) -> Floats:
     return values if finite.all() else np.where(finite, values, np.nan)
 
 
-def _date_part(frame: pd.DataFrame, spec: Mapping[str, Any]) -> Floats:
-    times = pd.to_datetime(frame[spec["from"]], utc=True, errors="coerce", format="ISO8601").dt
-    name = {"weekday": "day_of_week"}.get(spec["part"], spec["part"])
-    part: pd.Series = times.isocalendar()["week"] if name == "week" else getattr(times, name)
-    return to_number(part)
+class Columns(Protocol):
+    """Columns of some rows, whatever holds them: what derived columns and features are made of."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def names(self) -> list[str]: ...
+
+    def number(self, name: str) -> Floats:
+        """As `to_number`."""
+
+    def text(self, name: str) -> tuple[Integers, list[str]]:
+        """As `factorize_text`."""
+
+    def part(self, name: str, part: str) -> Floats:
+        """A part of dates or times, such as their month; a week's first day, Monday, is 0."""
+
+    def add(self, name: str, values: NDArray[Any]) -> None:
+        """A derived column: numbers, or objects with None where missing."""
 
 
-def _hhmm_to_minutes(frame: pd.DataFrame, spec: Mapping[str, Any]) -> Floats:
-    clock = to_number(frame[spec["from"]])
+class FrameColumns:
+    """The columns of a frame, which `add` changes."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.frame.columns
+
+    def names(self) -> list[str]:
+        return [str(name) for name in self.frame.columns]
+
+    def number(self, name: str) -> Floats:
+        return to_number(self.frame[name])
+
+    def text(self, name: str) -> tuple[Integers, list[str]]:
+        return factorize_text(self.frame[name])
+
+    def part(self, name: str, part: str) -> Floats:
+        times = pd.to_datetime(self.frame[name], utc=True, errors="coerce", format="ISO8601").dt
+        part = {"weekday": "day_of_week"}.get(part, part)
+        found: pd.Series = times.isocalendar()["week"] if part == "week" else getattr(times, part)
+        return to_number(found)
+
+    def add(self, name: str, values: NDArray[Any]) -> None:
+        self.frame[name] = pd.Series(values, index=self.frame.index, dtype=values.dtype)
+
+
+def _date_part(columns: Columns, spec: Mapping[str, Any]) -> Floats:
+    return columns.part(spec["from"], spec["part"])
+
+
+def _hhmm_to_minutes(columns: Columns, spec: Mapping[str, Any]) -> Floats:
+    clock = columns.number(spec["from"])
     return np.floor(clock / 100) * 60 + np.mod(clock, 100)
 
 
-def _difference(frame: pd.DataFrame, spec: Mapping[str, Any]) -> Floats:
-    gap = to_number(frame[spec["left"]]) - to_number(frame[spec["right"]])
+def _difference(columns: Columns, spec: Mapping[str, Any]) -> Floats:
+    gap = columns.number(spec["left"]) - columns.number(spec["right"])
     if (wrap := spec.get("wrap")) is None:
         return gap
     wrapped = np.mod(gap, wrap)
     return np.where(wrapped >= wrap, 0.0, wrapped)  # -1e-17 mod 1440 rounds to 1440 itself
 
 
-def _ratio(frame: pd.DataFrame, spec: Mapping[str, Any]) -> Floats:
-    left, right = to_number(frame[spec["left"]]), to_number(frame[spec["right"]])
+def _ratio(columns: Columns, spec: Mapping[str, Any]) -> Floats:
+    left, right = columns.number(spec["left"]), columns.number(spec["right"])
     with np.errstate(over="ignore"):  # an overflow is infinite, and that is missing
         return left / np.where(right == 0, np.nan, right)
 
 
-def _log1p(frame: pd.DataFrame, spec: Mapping[str, Any]) -> Floats:
-    values = to_number(frame[spec["from"]])
+def _log1p(columns: Columns, spec: Mapping[str, Any]) -> Floats:
+    values = columns.number(spec["from"])
     return np.log1p(np.where(values <= -1, np.nan, values))
 
 
-def _threshold(frame: pd.DataFrame, spec: Mapping[str, Any]) -> Floats:
-    values = to_number(frame[spec["from"]])
+def _threshold(columns: Columns, spec: Mapping[str, Any]) -> Floats:
+    values = columns.number(spec["from"])
     return np.where(np.isnan(values), np.nan, (values > spec["above"]).astype(np.float64))
 
 
-def _lookup(frame: pd.DataFrame, spec: Mapping[str, Any]) -> pd.Series:
-    codes, texts = factorize_text(frame[spec["from"]])
+def _lookup(columns: Columns, spec: Mapping[str, Any]) -> NDArray[Any]:
+    codes, texts = columns.text(spec["from"])
     table = spec["table"]
     numbers = all(isinstance(value, int | float) for value in table.values())
-    found = pd.Series([*(table.get(text) for text in texts), None], dtype="float64" if numbers else "object")
-    return found.iloc[np.where(codes < 0, len(texts), codes)].set_axis(frame.index)
+    found = np.array([*(table.get(text) for text in texts), None], dtype=np.float64 if numbers else object)
+    return found[np.where(codes < 0, len(texts), codes)]
 
 
-_OPERATIONS: dict[str, Callable[[pd.DataFrame, Mapping[str, Any]], Floats | pd.Series]] = {
+_OPERATIONS: dict[str, Callable[[Columns, Mapping[str, Any]], NDArray[Any]]] = {
     "date_part": _date_part,
     "hhmm_to_minutes": _hhmm_to_minutes,
     "difference": _difference,
@@ -217,13 +264,16 @@ def derive(frame: pd.DataFrame, derived: Mapping[str, Mapping[str, Any]]) -> pd.
     lacks is left out: a scoring file has no target to derive from. The input stays as it is.
     """
     frame = frame.copy(deep=False)
-    column: Floats | pd.Series
+    derive_columns(FrameColumns(frame), derived)
+    return frame
+
+
+def derive_columns(columns: Columns, derived: Mapping[str, Mapping[str, Any]]) -> None:
+    """`derive`, whatever holds the columns."""
     for name, spec in derived.items():
         sources = [spec[key] for key in ("from", "left", "right") if key in spec]
-        if all(source in frame.columns for source in sources):
-            column = _OPERATIONS[spec["as"]](frame, spec)
-            frame[name] = column
-    return frame
+        if all(source in columns for source in sources):
+            columns.add(name, _OPERATIONS[spec["as"]](columns, spec))
 
 
 # Features and models
@@ -248,9 +298,13 @@ class Features:
 
     def positions(self, column: str, categories: Sequence[str]) -> Integers:
         """Per row the position of its value among `categories`, -1 where it is missing or none of them."""
-        position = {text: number for number, text in enumerate(categories)}
-        table = np.array([*(position.get(text, -1) for text in self.texts[column]), -1], dtype=np.int64)
-        return table[self.codes[column]]
+        texts = self.texts[column]
+        if len(texts) < FEW:  # to search a list is faster than to build a table of it
+            places = [categories.index(text) if text in categories else -1 for text in texts]
+        else:
+            position = {text: number for number, text in enumerate(categories)}
+            places = [position.get(text, -1) for text in texts]
+        return np.array([*places, -1], dtype=np.int64)[self.codes[column]]
 
     def matrix(self, categories: Mapping[str, Sequence[str]]) -> Floats:
         """(n, p + number of categorical columns) for LightGBM; NaN where a category is missing or unknown."""
@@ -264,17 +318,22 @@ class Features:
 
 def encode(frame: pd.DataFrame, numeric: Sequence[str], categorical: Iterable[str]) -> Features:
     """Features of a frame that has its derived columns. Raises `ValueError`, naming the columns it lacks."""
+    return encode_columns(FrameColumns(frame), len(frame), numeric, categorical)
+
+
+def encode_columns(columns: Columns, count: int, numeric: Sequence[str], categorical: Iterable[str]) -> Features:
+    """`encode` of `count` rows, whatever holds their columns."""
     categorical = list(dict.fromkeys(categorical))
-    missing = [name for name in (*numeric, *categorical) if name not in frame.columns]
+    missing = [name for name in (*numeric, *categorical) if name not in columns]
     if missing:
         raise ValueError(
             f"feature columns are missing; expected: {', '.join((*numeric, *categorical))}; "
-            f"missing: {', '.join(missing)}; found: {', '.join(map(str, frame.columns[:50]))}"
+            f"missing: {', '.join(missing)}; found: {', '.join(columns.names()[:50])}"
         )
-    numbers = np.empty((len(frame), len(numeric)), dtype=np.float64)
+    numbers = np.empty((count, len(numeric)), dtype=np.float64)
     for position, name in enumerate(numeric):
-        numbers[:, position] = to_number(frame[name])
-    coded = {name: factorize_text(frame[name]) for name in categorical}
+        numbers[:, position] = columns.number(name)
+    coded = {name: columns.text(name) for name in categorical}
     return Features(numbers, {n: c for n, (c, _) in coded.items()}, {n: t for n, (_, t) in coded.items()})
 
 
@@ -352,12 +411,27 @@ class Entry(NamedTuple):
     source_run: int
 
 
+class Answers(NamedTuple):
+    """Per partition, and for rows without one at last: who answers, and the run of its model. Per row: what is
+    predicted, what the naive rule says, and the features that models saw."""
+
+    entries: list[Entry]
+    runs: list[int]
+    values: Floats
+    naive: Floats
+    features: Features
+
+
+_PART = re.compile(r"models/[A-Za-z0-9_-][A-Za-z0-9_.-]*\.parquet")
+
+
 class Model(NamedTuple):
-    """A model, parsed."""
+    """A model, parsed; `size` is that of its stored text, in bytes."""
 
     estimator: str
     spec: dict[str, Any]
     booster: Any
+    size: int = 0
 
     def predict(self, features: Features, naive: Sequence[float]) -> Floats:
         return predict_model(self.estimator, self.spec, self.booster, features, naive)
@@ -367,27 +441,62 @@ class Model(NamedTuple):
         return None if self.booster is None else self.booster.model_to_string().encode()
 
 
+class Models(Protocol):
+    """Where parsed models are kept."""
+
+    def get(self, partition: str, load: Callable[[], Model]) -> Model:
+        """The model of a partition, loaded where it is not kept."""
+
+
+class LatestModels:
+    """Keeps so many models, those that were asked for last; threads may share it."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._models: OrderedDict[str, Model] = OrderedDict()
+
+    def get(self, partition: str, load: Callable[[], Model]) -> Model:
+        with self._lock:
+            if partition in self._models:
+                self._models.move_to_end(partition)
+                return self._models[partition]
+        model = load()
+        with self._lock:
+            self._models[partition] = model
+            while len(self._models) > self._most:
+                self._models.popitem(last=False)
+        return model
+
+
 class Scorer:
     """Predicts with a bundle; threads may share it. Models are read on first use, a row group at a time."""
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], entries: dict[str, Entry], cache: int) -> None:
-        self.folder, self.about, self.entries, self._cache = folder, about, entries, cache
+    def __init__(
+        self, folder: Path, about: Mapping[str, Any], entries: dict[str, Entry], models: Models, groups: int
+    ) -> None:
+        self.folder, self.about, self.entries, self._models, self._most_groups = folder, about, entries, models, groups
         self.classes: list[str] = about["classes"]
         self._keyed = bool(entries[TENANT_WIDE].file)
         self._lock = threading.Lock()
-        self._models: OrderedDict[str, Model] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
 
     @classmethod
-    def open(cls, folder: str | Path, cache: int = 256) -> Scorer:
-        """Reads what describes the bundle, no model yet; `cache` bounds how many parsed models are kept."""
+    def open(cls, folder: str | Path, models: Models | None = None, groups: int = 8) -> Scorer:
+        """Reads what describes the bundle, no model yet. `models` keeps the parsed ones, by default the 256 latest;
+        `groups` says how many row groups of the files are kept, for the neighbours that are asked for next."""
         folder = Path(folder)
         about = json.loads((folder / "bundle.json").read_text())
         if about["format"] != 1:
             raise ValueError(f"unknown bundle format; expected: 1; found: {about['format']}; where: {folder}")
         rows = pq.read_table(folder / "index.parquet").to_pylist()
         tenant_wide = next(row for row in rows if row["partition"] == TENANT_WIDE)
-        return cls(folder, about, {row["partition"]: _entry(row, bool(tenant_wide["file"])) for row in rows}, cache)
+        for file in {row["file"] for row in rows} - {None}:
+            if not _PART.fullmatch(file):  # it would be read, wherever it is
+                raise ValueError(
+                    f"not a file of the bundle; expected: models/….parquet; found: {file}; where: {folder}"
+                )
+        entries = {row["partition"]: _entry(row, bool(tenant_wide["file"])) for row in rows}
+        return cls(folder, about, entries, models or LatestModels(256), groups)
 
     def predict(self, frame: pd.DataFrame, threads: int = 1) -> pd.DataFrame:
         """One row per input row, in input order, with its index and the columns of `ANSWER_SCHEMA`."""
@@ -409,29 +518,44 @@ class Scorer:
             names = partition_names(frame, about["partition_by"], about.get("columns"))
         codes, partitions = pd.factorize(names)
         codes = np.where(codes < 0, len(partitions), codes)
-        frame = derive(frame, about["derived"])
+        answers = self.answer(FrameColumns(frame.copy(deep=False)), codes, [*partitions], threads)
+        return self._table(codes, [*partitions, ""], answers)
+
+    def answer(self, columns: Columns, codes: Integers, partitions: Sequence[str], threads: int = 1) -> Answers:
+        """What is predicted for rows of which `codes` says which of the partitions each belongs to; rows with a code
+        beyond them have no partition. `columns` are the contract's; derived ones are added.
+        """
+        about = self.about
+        derive_columns(columns, about["derived"])
         keys = about["partition_by"] if self._keyed else []
-        features = encode(frame, about["features"]["numeric"], [*about["features"]["categorical"], *keys])
+        categorical = [*about["features"]["categorical"], *keys]
+        features = encode_columns(columns, len(codes), about["features"]["numeric"], categorical)
         unknown = self.entries[TENANT_WIDE]._replace(fallback=True)
         entries = [*(self.entries.get(name, unknown) for name in partitions), unknown]
         naive = np.array([entry.naive for entry in entries])[codes]
         values = naive.copy()
         self._fill(values, codes, partitions, entries, features, threads)
         if about["baseline"] is not None:
-            baseline = to_number(frame[about["baseline"]])[:, None]
+            baseline = columns.number(about["baseline"])[:, None]
             values, naive = values + baseline, naive + baseline
-        return self._table(codes, [*partitions, ""], entries, values, naive)
+        tenant_wide = self.entries[TENANT_WIDE].source_run
+        runs = [tenant_wide if entry.answer == "tenant_wide" else entry.source_run for entry in entries]
+        return Answers(entries, runs, values, naive, features)
 
     def _fill(
         self,
         values: Floats,
         codes: Integers,
-        partitions: pd.Index,
+        partitions: Sequence[str],
         entries: Sequence[Entry],
         features: Features,
         threads: int,
     ) -> None:
         """Puts the models' answers in the place of the naive rule's."""
+        if len(partitions) == 1 and not codes.any():
+            if (model := self.model_of(partitions[0], entries[0])) is not None:
+                values[:] = model.predict(features, entries[0].naive)
+            return
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(len(entries) + 1))
         in_order = bool((np.diff(order) == 1).all())
@@ -457,34 +581,34 @@ class Scorer:
             rows, entry = np.flatnonzero(shared), self.entries[TENANT_WIDE]
             values[rows] = self._model(TENANT_WIDE, entry).predict(features.rows(rows), entry.naive)
 
+    def model_of(self, partition: str, entry: Entry) -> Model | None:
+        """The model that answers for a partition; None where the naive rule does."""
+        if entry.answer == "naive":
+            return None
+        if entry.answer == "tenant_wide":
+            return self._model(TENANT_WIDE, self.entries[TENANT_WIDE])
+        return self._model(partition, entry)
+
     def _model(self, partition: str, entry: Entry) -> Model:
-        """The parsed model of a partition, from the cache or from its row group."""
+        """The parsed model of a partition, kept or from its row group."""
+        return self._models.get(partition, lambda: self._load(entry))
+
+    def _load(self, entry: Entry) -> Model:
         with self._lock:
-            if partition in self._models:
-                self._models.move_to_end(partition)
-                return self._models[partition]
             key = (str(entry.file), entry.row_group)
             if key not in self._groups:
                 with pq.ParquetFile(self.folder / key[0]) as file:
                     self._groups[key] = file.read_row_group(key[1], columns=["estimator", "spec", "model"])
-                while len(self._groups) > 8:  # neighbours are asked for next; a few groups per thread suffice
-                    self._groups.popitem(last=False)
             row = self._groups[key].slice(entry.row, 1).to_pylist()[0]
+            while len(self._groups) > self._most_groups:
+                self._groups.popitem(last=False)
         booster = load_booster(row["model"]) if row["model"] is not None else None
-        model = Model(row["estimator"], json.loads(row["spec"]), booster)
-        with self._lock:
-            self._models[partition] = model
-            while len(self._models) > self._cache:
-                self._models.popitem(last=False)
-        return model
+        return Model(row["estimator"], json.loads(row["spec"]), booster, len(row["model"] or b"") + len(row["spec"]))
 
-    def _table(
-        self, codes: Integers, partitions: list[str], entries: list[Entry], values: Floats, naive: Floats
-    ) -> pa.Table:
+    def _table(self, codes: Integers, partitions: list[str], answers: Answers) -> pa.Table:
         """Arrow columns without a Python object per row."""
         places = pa.array(codes)
-        tenant_wide = self.entries[TENANT_WIDE].source_run
-        runs = [tenant_wide if entry.answer == "tenant_wide" else entry.source_run for entry in entries]
+        entries, runs, values, naive, _ = answers
         count, nothing = len(codes), [pa.nulls(len(codes), field.type) for field in ANSWER_SCHEMA]
         columns = {
             "partition": pa.array(partitions, pa.string()).take(places),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,8 @@ from infra.database.records import PostgresRecords
 from infra.settings import Settings, load_settings
 from tasks.domain.tenant import Tenant
 from tests.samples import sample_tenant
+
+os.environ["COLUMNS"] = "200"  # of the terminal that commands believe to write to; read when they are imported
 
 MakeRecords = Callable[[str | Tenant], PostgresRecords]
 
@@ -51,3 +55,19 @@ def make_records(operator: Operator) -> MakeRecords:
         return operator.records(definition.id)
 
     return make
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several test processes, one takes a whole file, for its fixtures; of `tests/cli`, half of the files, for its
+    platform."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            if file.startswith("tests/cli/"):
+                return "tests/cli, to f" if file < "tests/cli/test_g" else "tests/cli, from g"
+            return file
+
+    return Scheduling(config, log)

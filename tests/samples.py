@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from infra.database.audit import Actor, Audit, Witness
+from infra.database.cluster import Cluster
 from tasks.domain.tenant import Tenant, Tier
 from tasks.domain.use_case import UseCase
 
@@ -39,3 +41,8 @@ def sales_use_case(**changes: Any) -> UseCase:
 def sample_tenant(tenant_id: str = "acme", *use_cases: UseCase, tier: Tier = Tier.STANDARD) -> Tenant:
     """A tenant with the given use cases, by default the small regression."""
     return Tenant(id=tenant_id, name=tenant_id.title(), tier=tier, use_cases=use_cases or (sales_use_case(),))
+
+
+def witness(cluster: Cluster) -> Witness:
+    """The audit of what a test does."""
+    return Witness(Audit(cluster), Actor(who="test", origin="test"))

@@ -47,7 +47,8 @@ def test_batches_are_neither_many_nor_larger_than_need_be(frame: pd.DataFrame, m
     assert len(batches) <= 2 * most + frame["bucket"].nunique()
     for batch in batches:
         assert batch.rows <= size or len(batch.partitions) == 1
-    for one, next_one in pairwise(batches):
+    in_order = sorted(batches, key=lambda batch: (batch.bucket, batch.partitions))
+    for one, next_one in pairwise(in_order):
         if one.bucket == next_one.bucket:
             assert one.rows + next_one.rows > size
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -132,3 +133,13 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         bundles.make(tmp_path / "new", {}, run=8, earlier=(old, ["store=9"]))
     with pytest.raises(NotFound, match="tenant-wide"):
         bundle.assemble(tmp_path / "none", [], use_case=bundles.USE_CASE, tenant="acme")
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../other/models/a.parquet", "models/../../a.parquet", "models/a.txt"])
+def test_an_index_names_no_file_of_another_bundle(tmp_path: Path, file: str) -> None:
+    made = bundles.make(tmp_path / "b", {0: "lightgbm"}, run=7)
+    index = pq.read_table(made / "index.parquet")
+    rows = [row | {"file": file} if row["partition"] == "store=0" else row for row in index.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=index.schema), made / "index.parquet")
+    with pytest.raises(ValueError, match="not a file of the bundle"):
+        Scorer.open(made)

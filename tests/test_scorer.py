@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.domain.names import partition_name
-from tasks.scorer import ANSWER_SCHEMA, Scorer, derive, partition_names, row_keys
+from tasks.scorer import ANSWER_SCHEMA, LatestModels, Scorer, derive, partition_names, row_keys
 from tasks.training.batch import train_batch
 from tests.training.frames import churn, customers, demand, sales, tenant_wide_of, whole_batch, write_bundle
 
@@ -112,7 +112,7 @@ def test_every_row_is_answered_once_in_its_place(
     folder, frame = bundles[which]
     everything = Scorer.open(folder).predict(frame)
     some = frame.sample(n=rows, replace=True, random_state=seed)
-    answers = Scorer.open(folder, cache=1).predict(some, threads=threads)
+    answers = Scorer.open(folder, LatestModels(1)).predict(some, threads=threads)
     assert list(answers.columns) == ANSWER_SCHEMA.names
     assert (answers.index == some.index).all()
     expected = everything.loc[some.index]

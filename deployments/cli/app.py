@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from deployments.cli import data, releases, tenants, work
+from deployments.cli import (
+    audit,
+    data,
+    isolation,
+    keys,
+    leaving,
+    platform,
+    queue,
+    releases,
+    retention,
+    storage,
+    tenants,
+    work,
+)  # fmt: skip
 from deployments.cli.defects import unexpected
 from deployments.cli.output import complain, note
 from tasks.domain.errors import InvalidDefinition, NotFound, OrchardError
@@ -19,9 +32,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+leaving.register(tenants.app)
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(releases.app, name="releases")
-for module in (work, data):
+app.add_typer(keys.app, name="keys")
+app.add_typer(storage.app, name="storage")
+app.add_typer(audit.app, name="audit")
+for module in (platform, work, data, queue, isolation, retention):
     module.register(app)
 
 INTERRUPTED = 130

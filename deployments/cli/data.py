@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from deployments.cli.actor import tell_reading
 from deployments.cli.output import Json, Limit, records_of, show
 from deployments.platform import running_platform
 from deployments.runs import finished_training
@@ -40,8 +41,9 @@ def models(
         space.tenant.use_case(use_case)
         run = finished_training(space, use_case)
         rows = space.records.partition_models(run)
-    if outcome:
-        rows = rows[rows["outcome"] == outcome]
+        if outcome:
+            rows = rows[rows["outcome"] == outcome]
+        tell_reading(platform.cluster, tenant, use_case, "models", min(limit, len(rows)))
     columns = ["partition", "outcome", "estimator", "rows", "metric", "naive_metric", "holdout_rows", "reason"]
     show(
         records_of(rows[columns].head(limit)),
@@ -62,10 +64,12 @@ def results(
         space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
         rows = space.records.health(use_case) if health else space.records.predictions(use_case, limit)
+        rows = rows.head(limit)
+        tell_reading(platform.cluster, tenant, use_case, "health" if health else "predictions", len(rows))
     if not as_json:  # what a person wants to see fits on a screen
         rows = rows.drop(columns=["tenant", "use_case", *ASIDE], errors="ignore").dropna(axis="columns", how="all")
     show(
-        records_of(rows.head(limit)),
+        records_of(rows),
         as_json,
         empty="no actuals yet" if health else "no predictions yet",
     )
@@ -106,6 +110,7 @@ def quarantine(
         uploads = [space.records.upload(upload)] if upload else reversed(space.records.uploads(use_case))
         kept = (quarantined(space, use_case, each.upload_id, limit) for each in uploads)
         rows = next((rows for rows in kept if rows), [])
+        tell_reading(platform.cluster, tenant, use_case, "quarantine", len(rows))
     show(rows, as_json, empty="no row is in quarantine")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from deployments.cli.actor import witness
 from deployments.cli.output import Json, console, show
 from deployments.platform import running_platform
 from infra.settings import load_settings
@@ -30,7 +31,7 @@ def approve(tenant: str, use_case: str) -> None:
     from flows import operations
 
     with running_platform(load_settings()) as platform:
-        version = operations.approve(platform.open_space(tenant), use_case)
+        version = operations.approve(platform.open_space(tenant), use_case, witness(platform.cluster))
     console.print(f"release {version} of {tenant}.{use_case} serves now")
 
 
@@ -44,5 +45,5 @@ def rollback(
     from flows import operations
 
     with running_platform(load_settings()) as platform:
-        version = operations.roll_back(platform.open_space(tenant), use_case, to)
+        version = operations.roll_back(platform.open_space(tenant), use_case, to, witness(platform.cluster))
     console.print(f"release {version} of {tenant}.{use_case} serves again")

@@ -1,4 +1,4 @@
-"""`orchard demo`, `upload`, `run`, `status`, `down`: what starts work and shows what runs."""
+"""`orchard demo`, `upload`, `run`: what starts work."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.output import Json, complain_of, console, note, print_json, show
-from deployments.platform import running_platform, stop_platform
+from deployments.cli.actor import witness
+from deployments.cli.output import Json, complain_of, console, note, show
+from deployments.platform import Platform, running_platform
 from infra.settings import load_settings
+from infra.space import TenantSpace
 from tasks.domain.errors import OrchardError
+from tasks.domain.job import JobKind
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Upload, UploadStatus
 
@@ -25,8 +28,6 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: orchard demo --keep")(demo)
     app.command(epilog="Example: orchard upload ua arrival-delay history flights.csv.gz")(upload)
     app.command(epilog="Example: orchard run ua arrival-delay --partition origin=EWR,dest=IAH")(run)
-    app.command(epilog="Example: orchard status --json")(status)
-    app.command(epilog="Example: orchard down")(down)
 
 
 def demo(
@@ -48,16 +49,26 @@ def upload(
     purpose: Purpose,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     no_run: Annotated[bool, typer.Option("--no-run", help="Only store it; `orchard run` takes it up.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Where the platform is up: do not wait until it is done.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Hand in a file and take it through the pipeline. The same content twice is one upload."""
+    """Hand in a file and take it through the pipeline. The same content twice is one upload.
+
+    Where the platform is up, the file waits for its turn there; otherwise the work is done by this command.
+    """
     from deployments.runs import run_pipeline
+    from deployments.supervision.supervisor import connected
     from flows.operations import admit
 
     settings = load_settings()
     with running_platform(settings, prefect=not no_run, report=note) as platform:
         space = platform.open_space(tenant)
-        admitted, new = admit(space, use_case, purpose, file)
+        if not no_run and connected(settings.home) is not None:
+            _finish(tenant, [_through_the_queue(platform, space, use_case, purpose, file, wait=not no_wait)], as_json)
+            return
+        admitted, new = admit(space, use_case, purpose, file, witness(platform.cluster))
         if not new and admitted.status in (UploadStatus.DONE, UploadStatus.REJECTED):
             note(f"this content was uploaded before: {admitted.upload_id} is {admitted.status}")
         elif not no_run:
@@ -69,6 +80,27 @@ def upload(
                 )
                 raise
         _finish(tenant, [admitted], as_json)
+
+
+def _through_the_queue(
+    platform: Platform, space: TenantSpace, use_case: str, purpose: Purpose, file: Path, *, wait: bool
+) -> Upload:
+    """Lets the platform that is up do the work; returns the upload as it is afterwards."""
+    from deployments.following import follow_uploads
+    from flows.dispatch import dispatch
+    from flows.operations import hand_in
+    from infra.database.queue import Queue
+
+    admitted, new = hand_in(space, use_case, purpose, file, "cli", witness(platform.cluster))
+    if not new and admitted.status is UploadStatus.DONE:
+        note(f"this content was uploaded before: {admitted.upload_id} is {admitted.status}")
+        return admitted
+    dispatch(platform.settings)
+    if wait:
+        follow_uploads(space, Queue(platform.cluster), [admitted.upload_id])
+    else:
+        note(f"it waits for its turn: orchard uploads {space.tenant.id} {use_case}")
+    return space.records.upload(admitted.upload_id)
 
 
 def run(
@@ -84,6 +116,9 @@ def run(
     dataset_version: Annotated[
         int | None, typer.Option(min=0, help="Train all partitions as of this version of the table; promotes nothing.")
     ] = None,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Let it wait for its turn on the platform that is up, and return.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Take up uploads that wait; without any, train what changed, promote, and score the open rows."""
@@ -101,6 +136,9 @@ def run(
         names = [use_case] if use_case else [each.id for each in space.tenant.use_cases]
         for name in names:
             space.tenant.use_case(name)
+        if queue:
+            _ask(platform, space, names, stage)
+            return
         selective = bool(stage or only_failed or partition or dataset_version is not None)
         uploads = [] if selective else run_waiting(space, names)
         if uploads:
@@ -112,27 +150,15 @@ def run(
             show(rows, as_json, title="runs")
 
 
-def status(
-    as_json: Json = False,
-    show_secrets: Annotated[bool, typer.Option("--show-secrets", help="URLs with passwords.")] = False,
-) -> None:
-    """What runs, and where it answers."""
-    from deployments.status import platform_status
+def _ask(platform: Platform, space: TenantSpace, use_cases: list[str], stage: Stage | None) -> None:
+    """Asks for a refresh, or for scoring alone, of each use case."""
+    from flows.dispatch import dispatch
 
-    facts = platform_status(load_settings(), show_secrets=show_secrets)
-    if as_json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        console.print(
-            f"{name:>26}  {value if value is not None else '–'}", highlight=False, markup=False, soft_wrap=True
-        )
-
-
-def down() -> None:
-    """Stop what a kept demo left running."""
-    stopped = stop_platform(load_settings())
-    console.print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+    kind = JobKind.SCORING if stage is Stage.SCORING else JobKind.REFRESH
+    for use_case in use_cases:
+        job = space.records.request(use_case, kind, by="cli")
+        console.print(f"job {job.job_id}: {kind} of {space.tenant.id}.{use_case} is {job.status}", highlight=False)
+    dispatch(platform.settings)
 
 
 def _finish(tenant: str, uploads: list[Upload], as_json: bool) -> None:

@@ -1,20 +1,25 @@
-"""The demo's results, printed."""
+"""The demo's results, printed: tables that fit a terminal of 80 columns."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from deployments.demo.results import ARRIVALS, DEPARTURES, OUTCOMES, ROWS, Results
+from deployments.demo.results import ANSWERS, ARRIVALS, DEPARTURES, OUTCOMES, ROWS, Results
+from tasks.domain.names import Purpose
 
 
 def print_report(console: Console, results: Results, page: Path) -> None:
     """Prints the tables, and says where to look."""
     for use_case in (ARRIVALS, DEPARTURES):
         console.print(_rows(results, use_case))
+        _print_totals(console, results, use_case)
         console.print(_partitions(results, use_case))
+    console.print(_errors(results))
     _print_quality(console, results)
     tenant = results.accounts[0].tenant
     console.print(f"\n[bold]{results.seconds:.0f} s[/] in all; with plots: {page}", highlight=False, soft_wrap=True)
@@ -23,59 +28,71 @@ def print_report(console: Console, results: Results, page: Path) -> None:
         console.print(f"  .venv/bin/orchard {command} {tenant} {ARRIVALS}", highlight=False)
 
 
-def _rows(results: Results, use_case: str) -> Table:
-    table = Table(title=f"{use_case}: rows, uploaded = accepted + quarantined + duplicate", title_justify="left")
-    for column in ("tenant", "tier"):
+def _table(title: str, texts: Iterable[str], numbers: Iterable[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for column in texts:
         table.add_column(column)
-    for purpose in ("history", "scoring", "actuals"):
-        for state in ROWS:
-            table.add_column(f"{purpose}\n{state}", justify="right")
-    table.add_column("scored", justify="right")
-    for account in results.of(use_case):
-        cells = [account.rows.get(p, {}).get(s, 0) for p in ("history", "scoring", "actuals") for s in ROWS]
-        table.add_row(account.tenant, account.tier, *(f"{cell:,}" for cell in (*cells, account.scored)))
-    total = results.total(use_case)
-    cells = [total[f"{p}_{s}"] for p in ("history", "scoring", "actuals") for s in ROWS]
-    table.add_section()
-    table.add_row("all", "", *(f"{cell:,}" for cell in (*cells, total["scored"])), style="bold")
+    for column in numbers:
+        table.add_column(column, justify="right")
     return table
 
 
-def _partitions(results: Results, use_case: str) -> Table:
-    table = Table(title=f"{use_case}: partitions, and the error on November's flights", title_justify="left")
-    table.add_column("tenant")
-    for column in (*OUTCOMES, "unseen", "own model", "tenant-wide", "naive", "promoted", "held"):
-        table.add_column(column, justify="right")
-    live = use_case == ARRIVALS
-    for column in ("Orchard RMSE", "plain LightGBM", "naive rule") if live else ():
-        table.add_column(column, justify="right")
-    table.add_column("seconds", justify="right")
+def _rows(results: Results, use_case: str) -> Table:
+    title = f"\n{use_case}: rows of all three files"
+    table = _table(title, ("tenant", "tier"), (*ROWS, "scored"))
     for account in results.of(use_case):
-        compared = results.by_tenant.get(account.tenant) if live else None
-        errors = (compared.orchard, compared.plain, compared.rule) if compared else (None,) * 3
-        seconds = results.tenant_seconds.get(account.tenant)
+        sums = [sum(counts.get(state, 0) for counts in account.rows.values()) for state in ROWS]
+        table.add_row(account.tenant, account.tier, *(f"{cell:,}" for cell in (*sums, account.scored)))
+    return table
+
+
+def _print_totals(console: Console, results: Results, use_case: str) -> None:
+    """A line per purpose: what arrived, and what became of it."""
+    total = results.total(use_case)
+    for purpose in Purpose:
+        uploaded, *states = (total[f"{purpose}_{state}"] for state in ROWS)
+        parts = " + ".join(f"{count:,} {state}" for count, state in zip(states, ROWS[1:], strict=True))
+        scored = f"; {total['scored']:,} scored" if purpose is Purpose.SCORING else ""
+        console.print(f"  [bold]{purpose:>7}  {uploaded:>7,}[/] = {parts}{scored}", highlight=False)
+
+
+def _partitions(results: Results, use_case: str) -> Table:
+    title = f"\n{use_case}: partitions, who answers for them, and what the gate said"
+    table = _table(title, ("tenant",), (*OUTCOMES, "unseen", "own", "wide", "naive", "promoted", "held"))
+    for account in results.of(use_case):
         table.add_row(
             account.tenant,
             *(str(account.partitions.get(name, 0)) for name in OUTCOMES),
             str(account.unseen),
-            *(str(account.serving.get(who, 0)) for who in ("own", "tenant_wide", "naive")),
+            *(str(account.serving.get(who, 0)) for who in ANSWERS),
             str(account.promoted),
             str(account.held),
-            *((f"{error:.2f}" if error is not None else "–" for error in errors) if live else ()),
-            f"{seconds:.1f}" if seconds is not None else "–",
         )
-    total, whole = results.total(use_case), results.arrivals
+    total = results.total(use_case)
+    names = (*OUTCOMES, "unseen", *(f"served_{who}" for who in ANSWERS), "promoted", "held")
     table.add_section()
-    table.add_row(
-        "all",
-        *(str(total[name]) for name in (*OUTCOMES, "unseen")),
-        *(str(total[f"served_{who}"]) for who in ("own", "tenant_wide", "naive")),
-        str(total["promoted"]),
-        str(total["held"]),
-        *((f"{error:.2f}" for error in (whole.orchard, whole.plain, whole.rule)) if live and whole else ()),
-        f"{sum(results.tenant_seconds.values()):.1f}" if results.tenant_seconds else "–",
-        style="bold",
-    )
+    table.add_row("all", *(str(total[name]) for name in names), style="bold")
+    return table
+
+
+def _errors(results: Results) -> Table:
+    title = "\narrival-delay: error on November's flights (RMSE, minutes), and the seconds a tenant took"
+    table = _table(title, ("tenant",), ("rows", "Orchard", "plain LightGBM", "naive rule", "seconds"))
+    seconds = results.tenant_seconds
+    everyone = {**results.by_tenant, "all": results.arrivals}
+    for tenant, compared in everyone.items():
+        errors = (compared.orchard, compared.plain, compared.rule) if compared else ()
+        took = sum(seconds.values()) if tenant == "all" else seconds.get(tenant)
+        if tenant == "all":
+            table.add_section()
+        table.add_row(
+            tenant,
+            f"{compared.rows:,}" if compared else "–",
+            *(f"{error:.2f}" for error in errors),
+            *("–" for _ in range(3 - len(errors))),
+            f"{took:.1f}" if took else "–",
+            style="bold" if tenant == "all" else None,
+        )
     return table
 
 

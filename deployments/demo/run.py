@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
@@ -15,13 +15,15 @@ from pathlib import Path
 from jinja2 import Template
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from deployments.cli.actor import operator_here, witness
 from deployments.cli.output import console, errors, print_json
 from deployments.demo.data import Flights, load_flights, write_uploads
 from deployments.onboarding import onboard
 from deployments.platform import Platform, running_platform
+from infra.database.cluster import connected_cluster
 from infra.database.operator import Operator
 from infra.definitions import parse
-from infra.settings import Settings
+from infra.settings import Settings, load_settings
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Purpose
 from tasks.domain.run import UploadStatus
@@ -49,7 +51,7 @@ def run_demo(settings: Settings, carriers: Sequence[str], *, keep: bool, as_json
     page = settings.home / "demo" / "index.html"
     with running_platform(settings, keep=keep, report=_say) as platform:
         for tenant in tenants:
-            onboard(platform, tenant)
+            onboard(platform, tenant, operator_here())
         todo = _todo(platform, flights, tenants)
         uploads = sum(len(work) for work in todo.values())
         if uploads:
@@ -92,7 +94,7 @@ def _todo(platform: Platform, flights: Flights, tenants: Sequence[Tenant]) -> di
         paths = write_uploads(flights, tenant, platform.settings.home / "demo" / tenant.id)
         work = []
         for (use_case, purpose), path in paths.items():
-            upload, _ = admit(space, use_case, purpose, path)
+            upload, _ = admit(space, use_case, purpose, path, witness(platform.cluster))
             if upload.status not in (UploadStatus.DONE, UploadStatus.REJECTED):
                 work.append((use_case, purpose, path))
         if work:
@@ -102,10 +104,7 @@ def _todo(platform: Platform, flights: Flights, tenants: Sequence[Tenant]) -> di
 
 def _work(platform: Platform, todo: dict[str, Work], servers: ExitStack, *, keep: bool) -> dict[str, float]:
     """Seconds per tenant. One process per core takes the tenants one after another, the largest first."""
-    with ThreadPoolExecutor(1) as beside:
-        registries = beside.submit(_initialise, platform)  # takes seconds on a new database, as Prefect's server does
-        servers.enter_context(running_platform(platform.settings, prefect=True, keep=keep, report=_say))
-        registries.result()
+    servers.enter_context(running_platform(platform.settings, prefect=True, keep=keep, report=_say))
     os.environ["ORCHARD_WORKERS"] = "1"  # the processes are the parallelism here
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     seconds: dict[str, float] = {}
@@ -127,13 +126,6 @@ def _work(platform: Platform, todo: dict[str, Work], servers: ExitStack, *, keep
     return seconds
 
 
-def _initialise(platform: Platform) -> None:
-    from infra.registry import initialise_registry
-
-    for uri in platform.registry_uris():
-        initialise_registry(uri)
-
-
 def take_in(tenant: str, work: Work) -> float:
     """Takes one tenant's files through the pipeline, in this process; returns the seconds that took."""
     from deployments.runs import pipeline_here
@@ -141,9 +133,9 @@ def take_in(tenant: str, work: Work) -> float:
     from flows.space import open_space
 
     started = time.monotonic()
-    space = open_space(tenant)
+    space, told = open_space(tenant), witness(connected_cluster(load_settings()))
     for use_case, purpose, path in work:
-        upload, _ = admit(space, use_case, purpose, path)
+        upload, _ = admit(space, use_case, purpose, path, told)
         pipeline_here(space, upload.upload_id)
     return time.monotonic() - started
 

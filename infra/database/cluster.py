@@ -22,6 +22,13 @@ from infra.settings import Settings, derived_password
 from tasks.domain.errors import DatabaseUnavailable, InvalidDefinition
 
 OPERATOR = "orchard"
+TENANTS_ROLE = "orchard_tenants"
+"""Role that every tenant's login is a member of: what any tenant may do. The first migration makes it."""
+
+OWN_TENANT = "CASE WHEN starts_with(session_user, 'tenant_') THEN substr(session_user, 8) END"
+"""SQL: the tenant of the login itself, which no session can change; null for every other login."""
+
+SILOS = text("SELECT tenant FROM tenants WHERE isolation = 'silo' ORDER BY tenant")
 SERVICES = ("prefect", "mlflow_training", "mlflow_production")
 """Logins and databases (of the same name) of the servers beside Orchard."""
 
@@ -33,10 +40,20 @@ class Cluster:
     operator_url: str = field(repr=False)
     secret_key: SecretStr = field(repr=False)
 
-    def tenant_url(self, tenant: str) -> str:
-        """URL of a tenant's own login."""
+    def tenant_url(self, tenant: str, silo: bool = False) -> str:
+        """URL of a tenant's own login: in the shared database or, of a silo, in its own."""
         password = derived_password(self.secret_key, f"database:{tenant}")
-        return self._url(tenant_login(tenant), password, None)
+        return self._url(tenant_login(tenant), password, silo_database(tenant) if silo else None)
+
+    def tenant_registry_urls(self, tenant: str) -> tuple[str, str]:
+        """URLs of a tenant's own login in MLflow's databases, training and production."""
+        password = derived_password(self.secret_key, f"database:{tenant}")
+        training, production = (self._url(tenant_login(tenant), password, name) for name in SERVICES[1:])
+        return training, production
+
+    def silo_url(self, tenant: str) -> str:
+        """URL of the operator's login in a silo's own database."""
+        return make_url(self.operator_url).set(database=silo_database(tenant)).render_as_string(hide_password=False)
 
     @property
     def training_registry_url(self) -> str:
@@ -63,6 +80,11 @@ class Cluster:
 
 def tenant_login(tenant: str) -> str:
     """Name of a tenant's database login; the row-level policies rely on this form."""
+    return f"tenant_{tenant}"
+
+
+def silo_database(tenant: str) -> str:
+    """Name of a silo's own database; no other database of ours begins like that."""
     return f"tenant_{tenant}"
 
 
@@ -101,7 +123,39 @@ def started_cluster(settings: Settings) -> Cluster:
         check_reachable(cluster)
         _provide(cluster.operator_url, cluster, services)
     migrate(cluster.operator_url)
+    for tenant in transact(cluster.operator_url, lambda c: c.scalars(SILOS).all()):
+        provide_silo(cluster, tenant)
     return cluster
+
+
+def provide_silo(cluster: Cluster, tenant: str) -> None:
+    """Creates a silo's own database if need be, and brings it to the newest schema. Tables and policies are those of
+    the shared one: a silo is a second lock, not another."""
+    name = silo_database(tenant)
+    try:
+        with session(cluster.operator_url) as connection:
+            connection.execute(text("SELECT pg_advisory_lock(hashtext('orchard.provide'))"))
+            if not connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}):
+                connection.execute(text(f'CREATE DATABASE "{name}"'))
+            connection.execute(text(f'REVOKE CONNECT, TEMPORARY ON DATABASE "{name}" FROM PUBLIC'))
+    except (psycopg.errors.InsufficientPrivilege, ProgrammingError) as error:
+        raise InvalidDefinition(
+            f"the operator's login may not create the database of silo {tenant!r}",
+            expected=f"CREATEDB, or an existing database {name} that it owns",
+            found=str(getattr(error, "orig", error)).strip(),
+            hint="ALTER ROLE … CREATEDB, or create the database by hand",
+        ) from None
+    migrate(cluster.silo_url(tenant))
+
+
+def drop_silo(cluster: Cluster, tenant: str) -> None:
+    """Drops a silo's own database, if there is one, whoever is connected."""
+    login = tenant_login(tenant)
+    with session(cluster.operator_url) as connection:
+        # Only a member of its role may end a login's sessions.
+        connection.execute(text(f'GRANT "{login}" TO CURRENT_USER WITH INHERIT TRUE'))
+        connection.execute(text(f'DROP DATABASE IF EXISTS "{silo_database(tenant)}" WITH (FORCE)'))
+        connection.execute(text(f'REVOKE "{login}" FROM CURRENT_USER'))
 
 
 def _provide(admin_url: str, cluster: Cluster, names: tuple[str, ...]) -> None:
@@ -116,7 +170,7 @@ def _provide(admin_url: str, cluster: Cluster, names: tuple[str, ...]) -> None:
                     connection.execute(text(f'GRANT "{name}" TO CURRENT_USER'))  # only a member may hand over to it
                     connection.execute(text(f'CREATE DATABASE "{name}" OWNER "{name}"'))
                 if name == OPERATOR:
-                    connection.execute(text(f'ALTER ROLE "{name}" CREATEROLE'))
+                    connection.execute(text(f'ALTER ROLE "{name}" CREATEROLE CREATEDB'))
                 connection.execute(text(f'REVOKE CONNECT, TEMPORARY ON DATABASE "{name}" FROM PUBLIC'))
             if OPERATOR in names:  # the cluster is Orchard's alone, so nobody has business in its other databases
                 connection.execute(text("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC"))

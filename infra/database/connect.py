@@ -66,6 +66,16 @@ def engine(url: str) -> Engine:
     return result
 
 
+def close_pools(login: str) -> None:
+    """Closes this process's connections of a login, which has been cut off: one that comes back by the same name would
+    be handed dead ones."""
+    with _engines_lock:
+        gone = [key for key in _engines if make_url(key[1]).username == login]
+        closed = [_engines.pop(key) for key in gone]
+    for each in closed:
+        each.dispose()
+
+
 def _create(url: str, **options: Any) -> Engine:
     return create_engine(
         url,
@@ -81,14 +91,15 @@ def _json(value: object) -> str:
     return to_json(value, inf_nan_mode="null", fallback=lambda odd: odd.item()).decode()
 
 
-def transact(url: str, work: Callable[[Connection], Result]) -> Result:
+def transact(url: str, work: Callable[[Connection], Result], patient: bool = True) -> Result:
     """Runs the work in one transaction and commits it.
 
     The whole transaction is tried again while the database is away, so the work must be safe to repeat. Raises
-    `DatabaseUnavailable` after about ten seconds, `StorageUnavailable` when the disk is full, `InvalidDefinition` when
+    `DatabaseUnavailable` after about ten seconds (unless `patient`, as soon as a fresh connection fails too),
+    `StorageUnavailable` when the disk is full, `InvalidDefinition` when
     the login is refused.
     """
-    for wait_s in (*RETRY_WAITS_S, None):
+    for wait_s in (*(RETRY_WAITS_S if patient else (0,)), None):
         try:
             with engine(url).begin() as connection:
                 return work(connection)

@@ -8,6 +8,7 @@ import pandas as pd
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 
+from infra.database.booking import book_batch
 from infra.database.frames import read_frame, to_rows
 from infra.database.runs import BATCHES, RunRecords
 from infra.database.tables import PartitionModelRow, ReleaseRow, VerdictRow, table
@@ -21,14 +22,24 @@ MODELS, RELEASES, VERDICTS = table(PartitionModelRow), table(ReleaseRow), table(
 class ModelRecords(RunRecords):
     """What was trained, and what serves."""
 
-    def finish_training_batch(self, batch: Batch, rows: pd.DataFrame) -> None:
-        """Stores `PARTITION_MODEL` rows and marks the batch as finished, together;
-        replaces those of an earlier finish."""
+    def finish_training_batch(self, batch: Batch, rows: pd.DataFrame, *, bytes_in: int = 0, bytes_out: int = 0) -> None:
+        """Stores `PARTITION_MODEL` rows and what the batch used, and marks it as finished, together;
+        replaces the rows of an earlier finish."""
         own = {"tenant": self.tenant, "run_id": batch.run_id, "batch": batch.number}
         values = [row | own for row in to_rows(rows.assign(batch=batch.number), MODELS, PARTITION_MODEL)]
 
+        outcomes = rows["outcome"].value_counts()
+        counts = {
+            "rows_in": int(rows["rows"].sum()),
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+            "models_trained": int(outcomes.get("trained", 0)),
+            "models_reused": int(outcomes.get("reused", 0)),
+        }
+
         def work(connection: Connection) -> None:
-            self._close_batch(connection, batch)
+            if not self._close_batch(connection, batch):
+                book_batch(connection, self.tenant, batch, **counts)
             connection.execute(delete(MODELS).where(self._of_run(MODELS, batch), MODELS.c.batch == batch.number))
             if values:
                 connection.execute(insert(MODELS), values)
@@ -94,11 +105,13 @@ class ModelRecords(RunRecords):
 
         self._transact(work)
 
-    def releases(self, use_case: str) -> list[Release]:
-        """Newest first."""
+    def releases(self, use_case: str, *, below: int | None = None, limit: int | None = None) -> list[Release]:
+        """Newest first; `below`: only those with smaller versions."""
         columns = [RELEASES.c[name] for name in Release.model_fields]
         mine = self._own(RELEASES) & (RELEASES.c.use_case == use_case)
-        query = select(*columns).where(mine).order_by(RELEASES.c.version.desc())
+        if below is not None:
+            mine &= RELEASES.c.version < below
+        query = select(*columns).where(mine).order_by(RELEASES.c.version.desc()).limit(limit)
         return self._transact(
             lambda connection: [Release.model_validate(dict(row)) for row in connection.execute(query).mappings()]
         )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from infra.database.models import ModelRecords
+from infra.database.jobs import JobRecords
+from infra.database.pages import PageRecords
+from infra.database.predictions import PredictionRecords
+from infra.database.processes import ProcessRecords
+from infra.database.retention import RetentionRecords
 from infra.database.scores import ScoreRecords
 from infra.database.uploads import UploadRecords
 
 
-class PostgresRecords(UploadRecords, ModelRecords, ScoreRecords):
+class PostgresRecords(
+    UploadRecords, JobRecords, PageRecords, ScoreRecords, PredictionRecords, RetentionRecords, ProcessRecords
+):
     """Implements `tasks.ports.Records` for one tenant, with that tenant's own login.
 
     Holds a URL and the tenant's id, pickles, and connects on first use through a pool that the process shares. Every

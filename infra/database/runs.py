@@ -8,9 +8,11 @@ import pandas as pd
 from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 
+from infra.database.booking import book_rest
 from infra.database.frames import to_rows
 from infra.database.tables import BatchRow, PartitionModelRow, RunRow, table
 from infra.database.tenant_rows import TenantRows, if_given
+from infra.metering import shift
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
 from tasks.domain.run import Batch, Run, RunStatus
@@ -51,10 +53,12 @@ class RunRecords(TenantRows):
             .on_conflict_do_update(index_elements=["tenant", "key"], set_=again)
             .returning(RUNS)
         )
-        return self._transact(lambda connection: _run(connection.execute(statement).mappings().one()))
+        run = self._transact(lambda connection: _run(connection.execute(statement).mappings().one()))
+        shift().begin_run(run.run_id, use_case)
+        return run
 
     def finish_run(self, run: Run, receipt: Mapping[str, object]) -> Run:
-        """Stores the receipt and marks the run as finished."""
+        """Stores the receipt and what the run used, and marks it as finished."""
         return self._transact(lambda connection: self._finish(connection, run, receipt))
 
     def fail_run(self, run: Run, error: str) -> Run:
@@ -72,6 +76,9 @@ class RunRecords(TenantRows):
         values = {
             "status": RunStatus.FINISHED.value, "receipt": dict(receipt), "finished_at": func.now(), "error": None
         }  # fmt: skip
+        status = connection.scalar(select(RUNS.c.status).where(self._of_run(RUNS, run)).with_for_update())
+        if status != RunStatus.FINISHED.value:
+            book_rest(connection, self.tenant, run, dict(receipt))
         statement = update(RUNS).where(self._of_run(RUNS, run)).values(values).returning(RUNS)
         return _run(connection.execute(statement).mappings().one())
 
@@ -83,10 +90,24 @@ class RunRecords(TenantRows):
             raise NotFound(f"tenant {self.tenant!r} has no run {run_id}", hint=f"orchard receipts {self.tenant}")
         return _run(row)
 
-    def runs(self, use_case: str | None = None, stage: Stage | None = None) -> list[Run]:
-        """Newest first."""
-        chosen = (self._own(RUNS), *if_given(RUNS.c.use_case, use_case), *if_given(RUNS.c.stage, stage))
-        query = select(RUNS).where(*chosen).order_by(RUNS.c.run_id.desc())
+    def runs(
+        self,
+        use_case: str | None = None,
+        stage: Stage | None = None,
+        *,
+        status: RunStatus | None = None,
+        below: int | None = None,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Newest first; `below`: only those with smaller ids."""
+        chosen = [
+            self._own(RUNS),
+            *if_given(RUNS.c.use_case, use_case),
+            *if_given(RUNS.c.stage, stage),
+            *if_given(RUNS.c.status, status),
+            *([] if below is None else [RUNS.c.run_id < below]),
+        ]
+        query = select(RUNS).where(*chosen).order_by(RUNS.c.run_id.desc()).limit(limit)
         return self._transact(lambda connection: [_run(row) for row in connection.execute(query).mappings()])
 
     def plan(self, run: Run, batches: Sequence[Batch], settled: pd.DataFrame | None = None) -> None:
@@ -121,7 +142,8 @@ class RunRecords(TenantRows):
         )
 
     def start_batch(self, batch: Batch) -> None:
-        """Counts the attempt."""
+        """Counts the attempt; from now on this thread's CPU is the batch's."""
+        shift().begin_batch()
         statement = update(BATCHES).where(self._is_batch(batch)).values(attempts=BATCHES.c.attempts + 1)
         self._transact(lambda connection: connection.execute(statement))
 

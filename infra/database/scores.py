@@ -10,6 +10,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, and_, delete, insert, text, update
 from sqlalchemy.dialects import postgresql
 
+from infra.database.booking import book_batch
 from infra.database.connect import driver
 from infra.database.frames import copy_predictions, read_frame, to_rows
 from infra.database.runs import RunRecords
@@ -23,9 +24,9 @@ SCORING_RUNS, SCORED, HEALTHS = table(ScoringRunRow), table(ScoredPartitionRow),
 class ScoreRecords(RunRecords):
     """What was predicted, and how it turned out."""
 
-    def finish_scoring_batch(self, batch: Batch, rows: pa.Table) -> None:
-        """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and marks the batch as finished,
-        together; replaces rows of an earlier finish."""
+    def finish_scoring_batch(self, batch: Batch, rows: pa.Table, *, bytes_in: int = 0) -> None:
+        """Stores `PREDICTION` rows, unseen by readers until `publish_scores`, and what the batch used, and marks it as
+        finished, together; replaces rows of an earlier finish."""
         partition = predictions_of(self.tenant)
         own = {"tenant": self.tenant, "run_id": batch.run_id, "batch": batch.number}
         counted = [row | own for row in _counted(rows)]
@@ -37,6 +38,9 @@ class ScoreRecords(RunRecords):
                     {"run_id": batch.run_id, "number": batch.number},
                 )
                 connection.execute(delete(SCORED).where(self._of_run(SCORED, batch), SCORED.c.batch == batch.number))
+            else:
+                counts = {"rows_in": batch.rows, "rows_out": rows.num_rows, "bytes_in": bytes_in}
+                book_batch(connection, self.tenant, batch, bytes_out=rows.nbytes, **counts)
             if counted:
                 connection.execute(insert(SCORED), counted)
             copy_predictions(driver(connection), partition, batch.run_id, batch.number, rows)

@@ -16,13 +16,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class TenantRows:
-    """The rows of one tenant, through that tenant's own login. Pickles, and connects on first use."""
+    """The rows of one tenant, through that tenant's own login. Pickles, and connects on first use.
+
+    `shared_url` is that of the database where jobs wait; without it, the tenant's rows are in that one too.
+    """
 
     url: str = field(repr=False)
     tenant: str
+    shared_url: str = field(default="", repr=False)
 
     def _transact(self, work: Callable[[Connection], Result]) -> Result:
         return transact(self.url, work)
+
+    def _transact_shared(self, work: Callable[[Connection], Result]) -> Result:
+        """In the database that all tenants share: whose turn it is cannot be told from one tenant's rows."""
+        return transact(self.shared_url or self.url, work)
 
     def _own(self, table: Table) -> ColumnElement[bool]:
         # The policies say the same; saying it here as well lets the planner use the keys.

@@ -7,9 +7,10 @@ transaction, without reading any.
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Container, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +19,11 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from infra.lake.location import Location, storage_errors
+from infra.lake.location import Kept, Location, storage_errors
+from infra.lake.paths import own_data_file
+from infra.lake.retention import History
 from tasks.domain.errors import Busy
+from tasks.domain.retention import Removed
 from tasks.domain.run import Batch, Run, Upload
 from tasks.domain.use_case import UseCase
 
@@ -44,6 +48,9 @@ FILE_SCHEMA = pa.schema(
 )
 """`PREDICTION` and what all rows of a run share; `scored_at` is when the run started."""
 
+REPETITIVE = ["partition", "label", "answer", "model_run", "use_case", "run_id", "release_version", "scored_at"]
+"""Columns that a dictionary makes small; where almost all values differ, looking for it costs more than it saves."""
+
 TABLE_SCHEMA = FILE_SCHEMA.append(pa.field("upload_id", pa.string()))
 
 
@@ -52,13 +59,11 @@ class LakePredictions:
 
     def __init__(self, location: Location, use_case: UseCase) -> None:
         self.location, self._use_case = location, use_case
+        self._kept: Kept[Any] = Kept(location, Location.arrow)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"location": self.location, "_use_case": self._use_case}
-
-    @cached_property
+    @property
     def _fs(self) -> Any:
-        return self.location.arrow()
+        return self._kept.current()
 
     def write(self, run: Run, batch: Batch, rows: pa.Table) -> None:
         """Writes a batch's file; readers do not see it yet. Written again, it replaces itself. `rows` has the columns
@@ -74,9 +79,16 @@ class LakePredictions:
         table = pa.table({name: columns[name] for name in FILE_SCHEMA.names}).cast(FILE_SCHEMA)
         path = f"{_folder(run.upload_id)}/{_prefix(run)}{batch.number:06d}.parquet"
         with storage_errors(path):
-            if self.location.local is not None:  # S3 has no folders, and would get an empty object
-                self._fs.create_dir(_folder(run.upload_id), recursive=True)
-            pq.write_table(table, path, filesystem=self._fs, compression="zstd", compression_level=1)
+            self.location.child(_folder(run.upload_id)).make()
+            pq.write_table(
+                table,
+                path,
+                filesystem=self._fs,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=REPETITIVE,
+                write_statistics=["partition"],
+            )
 
     def publish(self, run: Run, upload: Upload) -> None:
         """Makes all files of the run visible in one commit, in place of earlier rows of the same upload. Does nothing
@@ -123,24 +135,39 @@ class LakePredictions:
     def read(self, partitions: Sequence[str] | None = None) -> pa.Table:
         """Published rows, of some partitions or of all."""
         wanted = None if partitions is None else pads.field("partition").isin(list(partitions))
+        return pa.concat_tables([TABLE_SCHEMA.empty_table(), *self.uploads(wanted)])
+
+    def uploads(self, wanted: pc.Expression | None = None) -> Iterator[pa.Table]:
+        """Published rows, upload by upload; of all, or of those that meet the condition."""
         table = self._table(create=False)
-        if table is None:
-            return TABLE_SCHEMA.empty_table()
         paths: dict[str, list[str]] = {}
-        for path, _, upload_id, _ in self._published(table):
+        for path, _, upload_id, _ in [] if table is None else self._published(table):
+            self.location.check_file(path)
             paths.setdefault(upload_id, []).append(path)
-        tables = [TABLE_SCHEMA.empty_table()]
         with storage_errors(self.location.url):
             for upload_id, files in paths.items():
                 data = pads.dataset(sorted(files), schema=FILE_SCHEMA, format="parquet", filesystem=self._fs)
                 rows = data.to_table(filter=wanted)
-                tables.append(rows.append_column(TABLE_SCHEMA.field("upload_id"), pa.repeat(upload_id, len(rows))))
-        return pa.concat_tables(tables)
+                yield rows.append_column(TABLE_SCHEMA.field("upload_id"), pa.repeat(upload_id, len(rows)))
+
+    def forget(self, cutoff: datetime, unfinished: Container[int], dry_run: bool) -> list[Removed]:
+        """Removes for good what was replaced before the cutoff, and files that no run has published; those of the
+        `unfinished` runs stay. Nobody may write meanwhile."""
+        history = History(self.location)
+        if (current := history.at(cutoff)) is None:
+            return []
+
+        def may_be_published(path: str) -> bool:
+            found = _OF_RUN.match(path.rpartition("/")[2])
+            return found is not None and int(found[1]) in unfinished
+
+        return history.forget(current, may_be_published, "prediction", dry_run)
 
     def _table(self, *, create: bool) -> Any:
         from deltalake import DeltaTable, Schema
         from deltalake.exceptions import TableNotFoundError
 
+        self.location.check_table()
         options = self.location.delta_options()
         with storage_errors(self.location.url):
             try:
@@ -148,6 +175,7 @@ class LakePredictions:
             except TableNotFoundError:
                 if not create:
                     return None
+            self.location.make()
             return DeltaTable.create(
                 self.location.url,
                 Schema.from_arrow(TABLE_SCHEMA),
@@ -170,7 +198,13 @@ class LakePredictions:
         if not len(actions):
             return []
         names = ["path", "size_bytes", "partition.upload_id", "min.run_id"]
-        return list(zip(*(pc.cast(actions[n], actions[n].type).to_pylist() for n in names), strict=True))
+        files = list(zip(*(pc.cast(actions[n], actions[n].type).to_pylist() for n in names), strict=True))
+        for path, *_ in files:
+            own_data_file(path)
+        return files
+
+
+_OF_RUN = re.compile(r"run-(\d+)-")
 
 
 def _folder(upload_id: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from infra.lake.location import Location
+from infra.lake.paths import own_data_file
 from tasks.domain.use_case import UseCase
 from tasks.ports import ARROW_TYPES
 
@@ -22,7 +23,7 @@ CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days"}
 
 def file_schema(use_case: UseCase) -> pa.Schema:
     """Columns of a data file; the table has `_bucket` besides, which is in the path."""
-    columns = [pa.field(name, ARROW_TYPES[column.type]) for name, column in use_case.contract.columns.items()]
+    columns = [pa.field(name, ARROW_TYPES[column.type]) for name, column in use_case.contract.stored.items()]
     own = [("_partition", pa.string()), ("_upload", pa.int64()), ("_labelled", pa.int64())]
     return pa.schema([*columns, *(pa.field(name, kind) for name, kind in own)])
 
@@ -51,9 +52,16 @@ class Snapshot:
     def __init__(self, location: Location, version: int | None = None) -> None:
         from deltalake import DeltaTable
 
+        location.check_table()
+        self._location, self._credentials = location, location.credentials()
         self.delta: Any = DeltaTable(location.url, version=version, storage_options=location.delta_options())
         self.version: int = self.delta.version()
         self.buckets: int = json.loads(self.delta.metadata().description)["buckets"]
+
+    def renewed(self) -> Snapshot:
+        """The same version for as long as credentials last that were not renewed; else opened again, to be written."""
+        fresh = self._location.credentials() == self._credentials
+        return self if fresh else Snapshot(self._location, self.version)
 
     def committed(self, upload_id: str) -> int | None:
         """The version that this upload's merge made, if it was merged."""
@@ -77,5 +85,7 @@ class Snapshot:
             "upload_min": "min._upload", "upload_max": "max._upload",
         }  # fmt: skip
         columns = {field: actions[column].to_pylist() for field, column in names.items()}
+        for path in columns["path"]:
+            own_data_file(path)
         files = [DataFile(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         return sorted(files, key=lambda file: (file.bucket, file.first, file.path))

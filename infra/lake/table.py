@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from infra.lake.location import Location, storage_errors
+from infra.lake.counts import COUNTED, PARTITION_COLUMNS, count_files, count_rows
+from infra.lake.location import Kept, Location, storage_errors
+from infra.lake.retention import History
 from infra.lake.snapshot import BUCKET_FIELD, CONFIGURATION, DataFile, Snapshot, file_schema
 from infra.lake.staging import UploadStaging
 from infra.lake.writing import FilesWriter
-from tasks.domain.errors import Busy
+from tasks.domain.errors import Busy, StorageUnavailable
+from tasks.domain.retention import Removed, gone_version
 from tasks.domain.run import Upload
 from tasks.domain.use_case import UseCase
-
-PARTITION_COLUMNS = ["partition", "bucket", "rows", "labelled", "open", "last_upload", "last_labelled"]
 
 
 class UseCaseTable:
@@ -33,26 +35,31 @@ class UseCaseTable:
         location: folder of the Delta table.
         use_case: gives the columns, the row key and the partition keys.
         scratch: local folder under which uploads are staged; each in a folder of its own.
+        threads: buckets that are merged or counted at once.
     """
 
-    def __init__(self, location: Location, use_case: UseCase, scratch: Path) -> None:
-        self.location, self.use_case, self._scratch = location, use_case, scratch
+    def __init__(self, location: Location, use_case: UseCase, scratch: Path, threads: int = 1) -> None:
+        self.location, self.use_case, self._scratch, self.threads = location, use_case, scratch, threads
         self._forget()
 
     def _forget(self) -> None:
         self._files: dict[int, list[DataFile]] = {}
         self._counts: dict[tuple[int, int | None], pd.DataFrame] = {}
+        self._kept: Kept[Any] = Kept(self.location, Location.arrow)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"location": self.location, "use_case": self.use_case, "_scratch": self._scratch}
+        kept = ("location", "use_case", "_scratch", "threads")
+        return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget()
 
-    @cached_property
-    def _fs(self) -> Any:
-        return self.location.arrow()
+    def _opened(self, files: Sequence[DataFile]) -> Any:
+        """The filesystem of the table, to read these files from. Raises `Permanent` where one of them is a link."""
+        for file in files:
+            self.location.check_file(file.path)
+        return self._kept.current()
 
     def snapshot(self, version: int | None = None) -> Snapshot | None:
         """A version, by default the latest; None before the first upload."""
@@ -65,13 +72,40 @@ class UseCaseTable:
                 return None
 
     def _files_at(self, version: int) -> list[DataFile]:
-        """The files of a version; none where there is no table."""
+        """The files of a version; none where there is no table. Raises `NotFound` for one that is gone."""
         if version not in self._files:
-            snapshot = self.snapshot(version)
+            try:
+                snapshot = self.snapshot(version)
+            except StorageUnavailable:  # also what remains of a log can be read no more
+                self._check_kept(version)
+                raise
             if snapshot is None:
+                self._check_kept(version)
                 return []
             self._files[version] = snapshot.files
         return self._files[version]
+
+    def _check_kept(self, version: int) -> None:
+        if (oldest := self.oldest()) is not None and version < oldest:
+            raise gone_version(self.use_case.id, version, oldest)
+
+    def oldest(self) -> int | None:
+        """The oldest version that can still be read, or None before the first upload."""
+        return History(self.location).oldest
+
+    def version_at(self, moment: datetime) -> int | None:
+        """The version that was current at that moment, or the oldest if all are younger; None before the first."""
+        return History(self.location).at(moment)
+
+    def merged_in(self, upload_id: str) -> int | None:
+        """The version that an upload's merge made; None if it was not merged."""
+        snapshot = self.snapshot()
+        return snapshot.committed(upload_id) if snapshot else None
+
+    def forget(self, before: int, dry_run: bool) -> list[Removed]:
+        """Removes for good what only versions before that one need. Nobody may write meanwhile."""
+        self._forget()
+        return History(self.location).forget(before, lambda _: False, "dataset", dry_run)
 
     def version(self) -> int | None:
         """The latest version, or None before the first upload."""
@@ -86,7 +120,7 @@ class UseCaseTable:
         """Rows of one data file in the file's order; a column that the file is too old to have is null."""
         schema = file_schema(self.use_case)
         names = list(columns) if columns is not None else schema.names
-        with storage_errors(file.path), self._fs.open_input_file(file.path) as source:
+        with storage_errors(file.path), self._opened([file]).open_input_file(file.path) as source:
             found = pq.ParquetFile(source)
             present = set(found.schema_arrow.names)
             table = found.read(columns=[name for name in names if name in present])
@@ -118,8 +152,7 @@ class UseCaseTable:
         with storage_errors(self.location.url):
             try:
                 if base is None:
-                    if (root := self.location.local) is not None:
-                        root.mkdir(parents=True, exist_ok=True)
+                    self.location.make()
                     create_table_with_add_actions(
                         self.location.url,
                         schema,
@@ -132,6 +165,7 @@ class UseCaseTable:
                         commit_properties=properties,
                     )
                 else:
+                    base = base.renewed()
                     known = {field.name for field in base.delta.schema().fields}
                     if new := [field for field in schema.fields if field.name not in known]:
                         base.delta.alter.add_columns(new)  # the contract grew; this commit has no rows
@@ -168,7 +202,8 @@ class UseCaseTable:
         for file in self._files_at(version):
             if upload_seq is None or file.upload_min <= upload_seq <= file.upload_max:
                 buckets.setdefault(file.bucket, []).append(file)
-        found = [self._count(bucket, files, upload_seq) for bucket, files in buckets.items()]
+        with ThreadPoolExecutor(self.threads) as pool:
+            found = list(pool.map(lambda bucket: self._count(bucket, buckets[bucket], upload_seq), buckets))
         if not found:
             kinds = {name: "str" if name == "partition" else "int64" for name in PARTITION_COLUMNS}
             return pd.DataFrame(columns=PARTITION_COLUMNS).astype(kinds)
@@ -178,17 +213,9 @@ class UseCaseTable:
         return counts.copy()
 
     def _count(self, bucket: int, files: Sequence[DataFile], upload_seq: int | None) -> pd.DataFrame:
-        rows = self._scan(files, ["_partition", "_upload", "_labelled"], self._filter(upload_seq=upload_seq))
-        grouped = rows.group_by("_partition", use_threads=False).aggregate(
-            [("_upload", "count"), ("_labelled", "count"), ("_upload", "max"), ("_labelled", "max")]
-        )
-        frame = pd.DataFrame({"partition": grouped["_partition"].cast(pa.string()).to_pandas(), "bucket": bucket})
-        frame["rows"] = grouped["_upload_count"].to_numpy()
-        frame["labelled"] = grouped["_labelled_count"].to_numpy()
-        frame["open"] = frame["rows"] - frame["labelled"]
-        frame["last_upload"] = grouped["_upload_max"].to_numpy()
-        frame["last_labelled"] = pc.fill_null(grouped["_labelled_max"], 0).to_numpy()
-        return frame
+        if upload_seq is not None:
+            return count_rows(self._scan(files, COUNTED, self._filter(upload_seq=upload_seq)), bucket)
+        return count_files(self.location.url, files, lambda file: self.read_file(file, COUNTED))
 
     def read(
         self,
@@ -231,5 +258,6 @@ class UseCaseTable:
         if not files:
             return schema.empty_table().select(columns or schema.names)
         with storage_errors(self.location.url):
-            data = pads.dataset([file.path for file in files], schema=schema, format="parquet", filesystem=self._fs)
+            opened = self._opened(files)
+            data = pads.dataset([file.path for file in files], schema=schema, format="parquet", filesystem=opened)
             return data.to_table(columns=columns, filter=chosen)

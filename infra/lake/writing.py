@@ -1,7 +1,8 @@
-"""Writes the data files of a merge: sorted by partition, at most 131,072 rows each, with statistics that prune them."""
+"""Writes the data files of a merge: sorted by partition, at most 65,536 rows each, with statistics that prune them."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import uuid
@@ -14,10 +15,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction, RemoveAction
 
-from infra.lake.location import Location, storage_errors
+from infra.lake.location import Kept, Location, storage_errors
 from infra.lake.snapshot import DataFile, Snapshot
 
-FILE_ROWS = 131_072
+FILE_ROWS = 65_536
 GROUP_ROWS = 8_192  # a batch reads a few partitions, and a group is decoded whole
 SORT_ROWS = 1_000_000
 """Rows that are sorted together; more rows of one bucket make several sorted runs."""
@@ -33,9 +34,14 @@ class FilesWriter:
     def __init__(self, location: Location, schema: pa.Schema, upload_id: str) -> None:
         self._location, self._schema, self._upload_id = location, schema, upload_id
         self._prefix = f"{upload_id}-{uuid.uuid4().hex[:8]}"
-        self._fs = location.arrow()
+        self._kept: Kept[pafs.FileSystem] = Kept(location, Location.arrow)
         self.added: list[AddAction] = []
         self.removed: dict[str, RemoveAction] = {}
+        self._numbers = itertools.count()  # threads write different buckets at once
+
+    @property
+    def _fs(self) -> pafs.FileSystem:
+        return self._kept.current()
 
     def drop_leftovers(self) -> None:
         """Removes what killed attempts of this upload have written. It was never committed, so nothing refers to it."""
@@ -43,6 +49,7 @@ class FilesWriter:
             everything = self._fs.get_file_info(pafs.FileSelector("", recursive=True, allow_not_found=True))
             for info in everything:
                 if info.base_name.startswith(f"{self._upload_id}-"):
+                    self._location.check_file(info.path)
                     self._fs.delete_file(info.path)
 
     def remove(self, file: DataFile) -> None:
@@ -99,11 +106,10 @@ class FilesWriter:
 
     def _write_file(self, bucket: int, rows: pa.Table) -> None:
         folder = f"_bucket={bucket}"
-        path = f"{folder}/{self._prefix}-{len(self.added):05d}.parquet"
+        path = f"{folder}/{self._prefix}-{next(self._numbers):05d}.parquet"
         texts = [field.name for field in self._schema if pa.types.is_string(field.type)]
         with storage_errors(path):
-            if self._location.local is not None:  # S3 has no folders, and would get an empty object
-                self._fs.create_dir(folder, recursive=True)
+            self._location.child(folder).make()
             # Dictionaries of numbers cost more time than they save; text and the two counters repeat a lot.
             pq.write_table(
                 rows,

@@ -7,6 +7,7 @@ the bundle.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import inspect
 import json
@@ -17,15 +18,29 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from tasks import bundle, scorer
 from tasks.domain.contract import ColumnType
+from tasks.domain.errors import Tampered
 from tasks.domain.use_case import UseCase
 
 BUNDLE = "artifacts/bundle"
 """Where the bundle is inside the model's folder."""
 
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pyarrow", "lightgbm", "scikit-learn")
+
+CODE_FILES = ("MLmodel", "orchard_model.py")
+
+BESIDE = {
+    "requirements.txt", "conda.yaml", "python_env.yaml", "input_example.json", "serving_input_example.json",
+    "registered_model_meta",
+}  # fmt: skip
+"""Files that MLflow leaves beside those, and from which nothing is run."""
+
+LOADER = {"loader_module": "mlflow.pyfunc.loaders.code_model", "code": None}
+QUIET = {"artifacts", "cloudpickle_version", "env", "model_code_path", "python_version", "streamable"}
+"""How MLflow is told to load the code, and what else it is told: any other field could name a pickle or a module."""
 
 _WRAPPER = '''
 
@@ -65,8 +80,8 @@ def save(folder: Path, source: Path, use_case: UseCase, example: pd.DataFrame) -
     from mlflow.models import Model
 
     with tempfile.TemporaryDirectory() as scratch:
-        code = Path(scratch) / "orchard_model.py"
-        code.write_text(inspect.getsource(scorer) + _WRAPPER)
+        code = Path(scratch) / CODE_FILES[1]
+        code.write_text(own_code())
         empty = Path(scratch) / "bundle"
         empty.mkdir()
         bundle.link_or_copy(source / "bundle.json", empty / "bundle.json")
@@ -90,6 +105,69 @@ def save(folder: Path, source: Path, use_case: UseCase, example: pd.DataFrame) -
     saved.flavors["python_function"]["artifacts"]["bundle"]["uri"] = BUNDLE  # MLflow noted the scratch path
     saved.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     saved.save(str(folder / "MLmodel"))
+
+
+def own_code() -> str:
+    """The code of every model that this version of Orchard writes."""
+    return inspect.getsource(scorer) + _WRAPPER
+
+
+def foreign_code(folder: Path) -> str | None:
+    """What would run, when the model is loaded, that is not ours; None when nothing would. Digests do not tell: whoever
+    writes a tenant's files and entries writes those too."""
+    try:
+        if (folder / CODE_FILES[1]).read_text() != own_code():
+            return f"{CODE_FILES[1]} is not this version's"
+        described = yaml.safe_load((folder / CODE_FILES[0]).read_text())["flavors"]
+        flavor = described["python_function"]
+        named = Path(flavor["model_code_path"]).name, flavor["artifacts"]["bundle"]["path"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        return f"{type(error).__name__}: {error}"
+    if list(described) != ["python_function"] or named != (CODE_FILES[1], BUNDLE):
+        return f"{CODE_FILES[0]} names other files"
+    if {name: flavor.get(name) for name in flavor.keys() - QUIET} != LOADER:
+        return f"{CODE_FILES[0]} names another loader"
+    allowed = {*CODE_FILES, *BESIDE}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in allowed and not name.startswith(f"{BUNDLE}/"):
+            return f"{name} does not belong there"
+    return None
+
+
+def code_digest(folder: Path) -> str:
+    """sha256 of what decides which code runs when the model is loaded: the code itself, and the description that names
+    it."""
+    digest = hashlib.sha256()
+    for name in CODE_FILES:
+        data = (folder / name).read_bytes()
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
+
+
+def verify_code(folder: Path, recorded: str | None) -> None:
+    """Raises `Tampered` when the model would run other code than it was saved with: MLflow runs whatever is there, and
+    would read a pickle if the description named one."""
+    try:
+        found = code_digest(folder)
+    except OSError as error:
+        found = str(error)
+    if found != recorded:
+        raise Tampered(
+            "the model's code is not what was written",
+            expected=f"sha256 {recorded}",
+            found=found,
+            where=str(folder),
+            hint="restore the folder, or release again",
+        )
+    if (foreign := foreign_code(folder)) is not None:
+        raise Tampered(
+            "the model would run code that is not Orchard's",
+            expected="what this version writes",
+            found=foreign,
+            where=str(folder),
+            hint="release again",
+        )
 
 
 def load(folder: Path) -> Any:

@@ -22,20 +22,19 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
+from infra.lake.location import Location
 from infra.registry import model
+from infra.registry.artifacts import Artifacts
+from infra.registry.retention import AgingEntries
 from infra.registry.store import (
     add_artifact,
     answering,
-    building,
     client,
-    download,
-    local_path,
     log_values,
-    opened,
     patient,
 )
 from tasks.bundle import digest_of, verify
-from tasks.domain.errors import GateFailed, InvalidDefinition, NotFound
+from tasks.domain.errors import GateFailed, InvalidDefinition, NotFound, Tampered
 from tasks.domain.names import TenantId, UseCaseId, registered_model_name
 from tasks.domain.run import Run
 from tasks.domain.use_case import UseCase
@@ -47,20 +46,30 @@ _MODEL = "model"  # folder of the bundle model among a training run's artifacts
 
 
 @dataclass(frozen=True)
-class MlflowRegistry:
+class MlflowRegistry(AgingEntries):
     """One tenant's names in both registries. Holds only addresses, so it pickles; connects on first use.
 
     Attributes:
         training_uri, production_uri: SQLAlchemy database URLs (or http addresses of MLflow servers).
-        training_artifacts_url, production_artifacts_url: roots of the files, `file://` or `s3://`.
+        training_artifacts, production_artifacts: the tenant's own folders of files.
     """
 
     tenant: str
     tier: str
     training_uri: str = field(repr=False)
     production_uri: str = field(repr=False)
-    training_artifacts_url: str
-    production_artifacts_url: str
+    training_artifacts: Location
+    production_artifacts: Location
+
+    @property
+    def training(self) -> Artifacts:
+        """The tenant's files in the training registry."""
+        return Artifacts(self.training_artifacts)
+
+    @property
+    def production(self) -> Artifacts:
+        """The tenant's files in the production registry."""
+        return Artifacts(self.production_artifacts)
 
     @patient
     def log_training(
@@ -88,7 +97,7 @@ class MlflowRegistry:
             if (version := self._version_of(mlflow, name, run.key)) is not None:
                 return str(version.version)
             experiment = self._experiment(mlflow, name, use_case.id)
-            _set_aside(mlflow, experiment, run.key)
+            self._set_aside(mlflow, experiment, run.key)
             started_ms = int(run.started_at.timestamp() * 1000)
             logged = mlflow.create_run(
                 experiment,
@@ -97,7 +106,7 @@ class MlflowRegistry:
                 tags={**tags, "orchard.run_id": str(run.run_id), "orchard.key": run.key},
             )
             log_values(mlflow, logged.info.run_id, params, metrics, started_ms)
-            with building(logged.info.artifact_uri) as folder:
+            with self.training.building(logged.info.artifact_uri) as folder:
                 model.save(folder / _MODEL, bundle, use_case, example)
                 for path, source in artifacts.items():
                     add_artifact(source, folder / path)
@@ -126,8 +135,7 @@ class MlflowRegistry:
             version = self._version_of(client(self.training_uri), name, run.key)
         if version is None:
             raise NotFound(f"training run {run.run_id} of {name} has no candidate", hint="orchard run")
-        local = local_path(version.source)
-        folder = (local if local is not None else download(version.source, into)) / model.BUNDLE
+        folder = self.training.fetched(version.source, into) / model.BUNDLE
         verify(folder, version.tags["digest"])
         return folder
 
@@ -139,27 +147,28 @@ class MlflowRegistry:
         A second call with the same key returns the first one's."""
         if not _KEY.fullmatch(key):
             raise ValueError(f"a release's key becomes a folder name; expected letters, digits, - and _: {key!r}")
-        if self.production_uri.startswith("http") and local_path(self.production_artifacts_url) is not None:
+        if self.production_uri.startswith("http") and self.production_artifacts.local is not None:
             raise InvalidDefinition(
                 "MLflow's server refuses releases whose files are on a local disk",
                 expected="an s3:// root for releases, or a database URL for the production registry",
-                found=self.production_artifacts_url,
+                found=self.production_artifacts.url,
                 hint="set ORCHARD_PRODUCTION_ARTIFACTS_URL or ORCHARD_PRODUCTION_REGISTRY_URI",
             )
         name = self._name(use_case.id)
         mlflow = client(self.production_uri)
         with answering(self.production_uri):
             version = self._version_of(mlflow, name, key)
-            if version is None:
-                source = f"{self.production_artifacts_url.rstrip('/')}/{self.tenant}/{use_case.id}/{key}"
-                with building(source) as folder:
+            if version is None or not self._is_ours(version):
+                source = self.production_artifacts.child(use_case.id, key).url
+                with self.production.building(source) as folder:
                     model.save(folder / _MODEL, bundle, use_case, example)
+                    code = model.code_digest(folder / _MODEL)
                 self._register(mlflow, name, use_case)
                 # Without a run id: the run is in the other registry, and a release must not lean on it.
                 version = mlflow.create_model_version(
                     name,
                     source=f"{source}/{_MODEL}",
-                    tags={**tags, "orchard.key": key, "digest": digest_of(bundle)},
+                    tags={**tags, "orchard.key": key, "digest": digest_of(bundle), "code_digest": code},
                 )
         return int(version.version), version.source, version.tags["digest"]
 
@@ -168,8 +177,9 @@ class MlflowRegistry:
         its index. Raises `Tampered` when a file is not what was released, `GateFailed` when it does not load
         or answer."""
         released = self.release(use_case, version)
-        with opened(released.source) as folder:
+        with self.production.opened(released.source) as folder:
             verify(folder / model.BUNDLE, released.tags["digest"])
+            model.verify_code(folder, released.tags.get("code_digest"))  # loading runs it
             try:
                 loaded = model.load(folder)
                 # MLflow warns of columns that the signature does not have: the table has more than models need.
@@ -226,7 +236,7 @@ class MlflowRegistry:
     @contextmanager
     def _open_release(self, use_case: str, version: int) -> Iterator[Path]:
         released = self.release(use_case, version)
-        with opened(released.source) as folder:
+        with self.production.opened(released.source) as folder:
             verify(folder / model.BUNDLE, released.tags["digest"])
             yield folder / model.BUNDLE
 
@@ -237,6 +247,15 @@ class MlflowRegistry:
         with answering(self.production_uri, f"release {version} of {name}"):
             return client(self.production_uri).get_model_version(name, str(version))
 
+    def _is_ours(self, released: Any) -> bool:
+        """Whether a release that is there already runs the code of this version: another version may have made it, or
+        somebody who knew its key beforehand."""
+        try:
+            with self.production.opened(released.source) as folder:
+                return model.foreign_code(folder) is None
+        except (NotFound, Tampered):
+            return False
+
     def _name(self, use_case: str) -> str:
         """The registry name; refuses a use case that could make it another tenant's, or part of another
         path."""
@@ -245,7 +264,7 @@ class MlflowRegistry:
     def _experiment(self, mlflow: Any, name: str, use_case: str) -> str:
         if (found := mlflow.get_experiment_by_name(name)) is not None:
             return str(found.experiment_id)
-        location = f"{self.training_artifacts_url.rstrip('/')}/{self.tenant}/{use_case}"
+        location = self.training_artifacts.child(use_case).url
         tags = {"tenant": self.tenant, "use_case": use_case}
         return str(mlflow.create_experiment(name, artifact_location=location, tags=tags))
 
@@ -267,6 +286,12 @@ class MlflowRegistry:
             if entries[0].tags.get(tag) != value:
                 mlflow.set_registered_model_tag(name, tag, value)
 
+    def _set_aside(self, mlflow: Any, experiment: str, key: str) -> None:
+        """Deletes what killed attempts under this key have logged; none of it was registered."""
+        for run in mlflow.search_runs([experiment], f"tags.`orchard.key` = '{key}'"):
+            mlflow.delete_run(run.info.run_id)
+            self.training.remove(run.info.artifact_uri.rpartition("/")[0])
+
     @staticmethod
     def _version_of(mlflow: Any, name: str, key: str) -> Any | None:
         """The version that was made under this key."""
@@ -281,21 +306,14 @@ _opening = threading.Lock()
 def _scorer(registry: MlflowRegistry, use_case: str, version: int) -> Scorer:
     """A release never changes, so its scorer can be kept; a download lives as long as its scorer."""
     source = registry.release(use_case, version).source
-    local = local_path(source)
-    if local is not None:
-        return Scorer.open(local / model.BUNDLE)
     scratch = Path(tempfile.mkdtemp(prefix="orchard-release-"))
-    opened_there = Scorer.open(download(source, scratch) / model.BUNDLE)
+    try:
+        opened_there = Scorer.open(registry.production.fetched(source, scratch) / model.BUNDLE)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
     weakref.finalize(opened_there, shutil.rmtree, scratch, ignore_errors=True)
     return opened_there
-
-
-def _set_aside(mlflow: Any, experiment: str, key: str) -> None:
-    """Deletes what killed attempts under this key have logged; none of it was registered."""
-    for run in mlflow.search_runs([experiment], f"tags.`orchard.key` = '{key}'"):
-        mlflow.delete_run(run.info.run_id)
-        if (path := local_path(run.info.artifact_uri)) is not None:
-            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _failed(released: Any, expected: str, found: str) -> GateFailed:

@@ -1,4 +1,4 @@
-"""MLflow's stores: clients for explicit URIs, their first initialisation, and artifact folders behind URLs.
+"""MLflow's stores: clients for explicit URIs, and their first initialisation.
 
 Nothing here, nor in the modules beside it, touches MLflow's process-wide tracking or registry URI: runs of
 several tenants are concurrent in one process.
@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from infra.database.connect import RETRY_WAITS_S
+from infra.registry.policies import confine_tenants
 from tasks.bundle import link_or_copy
 from tasks.domain.errors import DatabaseUnavailable, NotFound
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+MAX_STORES = 16  # whose connections a process keeps open; one tenant's runs need two
+_engines: OrderedDict[str, list[Any]] = OrderedDict()
+_engines_lock = threading.Lock()
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -40,12 +46,25 @@ def _before_import() -> None:
 
 def client(uri: str) -> Any:
     """A client of the tracking store and model registry at `uri` (a database URL, or http). MLflow is
-    imported here, on first use. Stores and their connection pools are kept per process and URI by MLflow."""
+    imported here, on first use.
+
+    MLflow keeps stores and their connection pools per process and URI for good. Of those used least recently the
+    connections are closed, so that a process that serves hundreds of tenants does not keep some to each of them."""
     _before_import()
     _reach(uri)
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    mlflow = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    stores = (mlflow._tracking_client.store, mlflow._get_registry_client().store)
+    with _engines_lock:
+        _engines[uri] = [store.engine for store in stores if hasattr(store, "engine")]  # there is none behind http
+        _engines.move_to_end(uri)
+        evicted = []
+        while len(_engines) > MAX_STORES:
+            evicted += _engines.popitem(last=False)[1]
+    for engine in evicted:
+        engine.dispose()  # closes what nobody uses just now, and stays fit for use
+    return mlflow
 
 
 @lru_cache(maxsize=100)
@@ -65,9 +84,12 @@ def _reach(uri: str) -> None:
 def initialise_registry(uri: str) -> None:
     """Creates or migrates MLflow's tables in an empty database. Call it once, before any concurrent use: the
     migrations take seconds and are not safe beside one another. Does nothing to tables that are there, or
-    behind http."""
+    behind http. Tenants' logins are let in, each to its own rows."""
     with answering(uri):
         client(uri).search_registered_models(max_results=1)
+        client(uri).search_experiments(max_results=1)
+    if not uri.startswith("http"):
+        confine_tenants(uri)
 
 
 def patient(method: Method) -> Method:
@@ -93,17 +115,19 @@ def answering(uri: str, what: str = "the registry entry") -> Iterator[None]:
     """Turns MLflow's errors into ours: no such entry → `NotFound`, no connection → `DatabaseUnavailable`."""
     _before_import()
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import InterfaceError, OperationalError
 
     try:
         yield
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise NotFound(f"{what} does not exist", where=_public(uri)) from error
-        if error.error_code == "TEMPORARILY_UNAVAILABLE" or isinstance(error.__cause__, DBAPIError):
+        if error.error_code == "TEMPORARILY_UNAVAILABLE" or isinstance(
+            error.__cause__, InterfaceError | OperationalError
+        ):
             raise _unavailable(uri) from error
         raise
-    except DBAPIError as error:
+    except (InterfaceError, OperationalError) as error:
         raise _unavailable(uri) from error
 
 
@@ -117,53 +141,6 @@ def _public(uri: str) -> str:
     if parts.password is None:
         return uri
     return uri.replace(f":{parts.password}@", ":***@")
-
-
-def local_path(url: str) -> Path | None:
-    """The path behind a `file://` URL or a bare path; None for what lies elsewhere."""
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return None if parts.scheme else Path(url)
-
-
-@contextmanager
-def building(url: str) -> Iterator[Path]:
-    """A local folder to fill, which appears whole at `url` when the block ends. What an earlier, killed
-    attempt left there is replaced."""
-    target = local_path(url)
-    if target is not None:
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        return
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    with tempfile.TemporaryDirectory() as scratch:
-        yield Path(scratch)
-        get_artifact_repository(url).log_artifacts(scratch)
-
-
-@contextmanager
-def opened(url: str) -> Iterator[Path]:
-    """A local folder with what is at `url`: the folder itself where that is local."""
-    path = local_path(url)
-    if path is not None:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        yield download(url, Path(scratch))
-
-
-def download(url: str, into: Path) -> Path:
-    """Downloads a remote folder."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    into.mkdir(parents=True, exist_ok=True)
-    return Path(get_artifact_repository(url).download_artifacts("", dst_path=str(into)))
 
 
 def add_artifact(source: Path, target: Path) -> None:

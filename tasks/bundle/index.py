@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.bundle.parts import Place
+from tasks.bundle.parts import ESTIMATORS, Place
 from tasks.domain.outcome import Answer
 from tasks.domain.use_case import Estimator
 
@@ -99,10 +99,10 @@ def everyone_entry(tenant_wide: Place) -> Entry:
 
 def read_index(folder: Path) -> dict[str, Entry]:
     """Entries by partition, "*" among them."""
-    rows = pq.read_table(folder / "index.parquet").to_pylist()
+    answers = {answer.value: answer for answer in Answer}
     return {
-        row["partition"]: Entry(**{**row, "answer": Answer(row["answer"]), "estimator": Estimator(row["estimator"])})
-        for row in rows
+        row["partition"]: Entry(**{**row, "answer": answers[row["answer"]], "estimator": ESTIMATORS[row["estimator"]]})
+        for row in pq.read_table(folder / "index.parquet").to_pylist()
     }
 
 

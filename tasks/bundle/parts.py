@@ -12,11 +12,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from cachetools import LRUCache, cached
 
 from tasks.domain.errors import NotFound
 from tasks.domain.use_case import Estimator
@@ -24,8 +26,13 @@ from tasks.scorer import BUNDLE_SCHEMA
 
 ROW_GROUP_ROWS = 8
 
+REMEMBERED_FILES = 1_000
+
 # On LightGBM's text, level 1 takes half the time of level 3 for the same size.
 _ZSTD = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
+
+
+ESTIMATORS = {estimator.value: estimator for estimator in Estimator}
 
 
 class Place(NamedTuple):
@@ -72,13 +79,33 @@ def read_model(folder: Path, partition: str) -> dict[str, object]:
 def scan(folder: Path) -> Iterator[Place]:
     """All rows of the bundle's parts but for their models, which are not read; file by file, in the order of
     names."""
-    columns = ["partition", "estimator", "naive", "source_run", "metric", "naive_metric"]
     for path in sorted((folder / "models").glob("*.parquet")):
-        with pq.ParquetFile(path) as part:
-            for group in range(part.num_row_groups):
-                for number, row in enumerate(part.read_row_group(group, columns, use_threads=False).to_pylist()):
-                    row["estimator"] = Estimator(row["estimator"])
-                    yield Place(file=f"models/{path.name}", row_group=group, row=number, **row)
+        for place in _places(path):
+            yield place._replace(file=f"models/{path.name}")
+
+
+_known: LRUCache[tuple[int, int, int, int], tuple[Place, ...]] = LRUCache(maxsize=REMEMBERED_FILES)
+_known_lock = Lock()
+
+
+def _identity(path: Path) -> tuple[int, int, int, int]:
+    """What a file is known by, whatever its names: parts are linked into one bundle after the other."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@cached(_known, key=_identity, lock=_known_lock)
+def _places(path: Path) -> tuple[Place, ...]:
+    """The rows of a part; `file` is its name when it was first read."""
+    columns = ["partition", "estimator", "naive", "source_run", "metric", "naive_metric"]
+    with pq.ParquetFile(path) as part:
+        sizes = [part.metadata.row_group(group).num_rows for group in range(part.num_row_groups)]
+        places = ((group, number) for group, size in enumerate(sizes) for number in range(size))
+        rows = part.read(columns, use_threads=False).to_pylist()
+    return tuple(
+        Place(file=path.name, row_group=group, row=number, **{**row, "estimator": ESTIMATORS[row["estimator"]]})
+        for (group, number), row in zip(places, rows, strict=True)
+    )
 
 
 def gather(source: Path, into: Path, partitions: set[str], threads: int = 1) -> None:
@@ -88,8 +115,7 @@ def gather(source: Path, into: Path, partitions: set[str], threads: int = 1) -> 
     missing = set(partitions)
     copies: list[tuple[Path, Path, set[str] | None]] = []
     for path in sorted((source / "models").glob("*.parquet")):
-        with pq.ParquetFile(path) as part:
-            names = part.read(columns=["partition"], use_threads=False)["partition"].to_pylist()
+        names = [place.partition for place in _places(path)]
         if wanted := partitions.intersection(names):
             missing -= wanted
             target = _free(into, path.name)
@@ -109,6 +135,9 @@ def _copy(source: Path, target: Path, partitions: set[str] | None) -> None:
     """Copies a part: whole, or only the rows of these partitions."""
     if partitions is None:
         shutil.copyfile(source, target)
+        known = _places(source)
+        with _known_lock:
+            _known[_identity(target)] = known  # the copy need not be read to know what is in it
         return
     wanted = pa.array(sorted(partitions), pa.string())
     with (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from tasks.domain.names import ColumnName, Purpose
 
@@ -27,6 +28,13 @@ class ColumnType(StrEnum):
     TIMESTAMP = "timestamp"
 
 
+class Personal(StrEnum):
+    """What becomes of a column that tells who somebody is; its raw values are never kept."""
+
+    DROP = "drop"  # it is checked, and never stored
+    HASH = "hash"  # a hash under the tenant's own key takes its place
+
+
 NUMERIC_TYPES = frozenset({ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.BOOLEAN})
 KEY_TYPES = frozenset({ColumnType.INTEGER, ColumnType.STRING, ColumnType.BOOLEAN, ColumnType.DATE})
 
@@ -40,6 +48,7 @@ class Column(Frozen):
     max: float | None = None
     allowed: tuple[str | int | float | bool, ...] | None = None
     pattern: str | None = None
+    personal: Personal | None = Field(default=None, description="rules are checked on what the file says, all the same")
     purposes: tuple[Purpose, ...] | None = Field(
         default=None, description="uploads that must have this column; by default derived from its role"
     )
@@ -54,7 +63,27 @@ class Column(Frozen):
             raise ValueError(f"a pattern needs a string column, this one is {self.type}")
         if self.allowed is not None and not self.allowed:
             raise ValueError("allowed must name at least one value")
+        if self.personal is Personal.HASH and self.type is not ColumnType.STRING:
+            raise ValueError(f"personal: hash needs a string column, this one is {self.type}; text may hold numbers")
         return self
+
+
+NOT_OF_FILES = {"undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7"}
+"""Names that Python, too, calls encodings: what they decode is no text as files have it, or looks like another."""
+
+
+def _is_encoding(name: str) -> str:
+    try:
+        found = codecs.lookup(name)
+    except (LookupError, ValueError):
+        raise ValueError("there is no such encoding") from None
+    # Others unpack archives or turn letters round.
+    if not found._is_text_encoding or found.name.replace("_", "-") in NOT_OF_FILES:
+        raise ValueError("not an encoding of text files")
+    return name
+
+
+Encoding = Annotated[str, StringConstraints(max_length=40), AfterValidator(_is_encoding)]
 
 
 class Contract(Frozen):
@@ -63,7 +92,7 @@ class Contract(Frozen):
     columns: dict[ColumnName, Column] = Field(min_length=1)
     row_key: tuple[ColumnName, ...] = Field(min_length=1)
     extra_columns: Literal["refuse", "ignore"] = "refuse"
-    encoding: str = Field(default="utf-8", description="of text files without a byte order mark")
+    encoding: Encoding = Field(default="utf-8", description="of text files without a byte order mark")
     max_bad_rows: float = Field(default=0.1, ge=0, le=1, description="share of bad rows above which a file is rejected")
 
     @model_validator(mode="after")
@@ -73,6 +102,18 @@ class Contract(Frozen):
                 raise ValueError(f"row_key names the column {name!r}, which the contract does not have")
             if self.columns[name].nullable:
                 raise ValueError(f"row_key column {name!r} must not be nullable")
+            if self.columns[name].personal is Personal.DROP:
+                raise ValueError(f"row_key names the column {name!r}, which is personal and dropped; it can be hashed")
         if len(set(self.row_key)) != len(self.row_key):
             raise ValueError("row_key names a column twice")
         return self
+
+    @property
+    def stored(self) -> dict[str, Column]:
+        """Columns that the use case's table has: all but the dropped ones."""
+        return {name: column for name, column in self.columns.items() if column.personal is not Personal.DROP}
+
+    @property
+    def personal(self) -> frozenset[str]:
+        """Columns whose raw values must not be kept."""
+        return frozenset(name for name, column in self.columns.items() if column.personal is not None)

@@ -4,7 +4,8 @@ OrchardError
 ├── Retryable                 trying again later may help
 │   ├── DatabaseUnavailable
 │   ├── StorageUnavailable    includes a full disk
-│   └── Busy                  another run holds this tenant's use case
+│   ├── Busy                  another run holds this tenant's use case
+│   └── NotErased             something of a tenant that leaves was found after its removal
 └── Permanent                 the same input will fail again
     ├── InvalidDefinition     a tenant, tier or settings file is wrong
     ├── NotFound              unknown tenant, use case, upload, release ...
@@ -13,7 +14,9 @@ OrchardError
     ├── TooManyBadRows        more rows were quarantined than the use case tolerates
     ├── TooManyFailures       more partitions failed than the use case tolerates
     ├── GateFailed            a release did not load or predict when it was tried
-    └── Tampered              bytes differ from the recorded digest
+    ├── Superseded            another attempt of the same job has taken its place
+    ├── Tampered              bytes differ from the recorded digest
+    └── NotIsolated           an attack of one tenant on another got through
 
 Whether to retry is a property of the type, never of a message.
 """
@@ -63,6 +66,10 @@ class Busy(Retryable):
     """Another run works on the same tenant's use case."""
 
 
+class NotErased(Retryable):
+    """Something of a tenant that leaves was found after its removal."""
+
+
 class Permanent(OrchardError):
     """The same input will fail again."""
 
@@ -95,5 +102,13 @@ class GateFailed(Permanent):
     """A release did not load or predict when it was tried."""
 
 
+class Superseded(Permanent):
+    """Another attempt of the same job has taken its place."""
+
+
 class Tampered(Permanent):
     """Bytes differ from the recorded digest."""
+
+
+class NotIsolated(Permanent):
+    """An attack of one tenant on another got through."""

@@ -12,11 +12,14 @@ from enum import StrEnum
 from typing import Annotated
 from urllib.parse import quote, unquote
 
-from pydantic import StringConstraints
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 TenantId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
 UseCaseId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=40)]
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)]
+
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+$", max_length=60)]
+"""Without a hyphen: it follows a tenant's id, which may have some, in the name of a block."""
 
 TENANT_WIDE = "*"
 """The partition name under which the tenant-wide model of a use case is stored."""
@@ -40,6 +43,18 @@ class Stage(StrEnum):
     MONITORING = "monitoring"
 
 
+_TENANT_ID = TypeAdapter(TenantId)
+
+
+def is_tenant_id(text: str) -> bool:
+    """Whether a tenant could be called so. Databases and file systems choke on some texts that none is."""
+    try:
+        _TENANT_ID.validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
 def upload_id(tenant: str, use_case: str, purpose: Purpose, content_sha256: str) -> str:
     """Identity of an upload: the same content for the same purpose of one use case is one upload."""
     text = "\x00".join((tenant, use_case, purpose.value, content_sha256))
@@ -59,3 +74,13 @@ def partition_values(name: str) -> dict[str, str]:
 def registered_model_name(tenant: str, use_case: str) -> str:
     """Name of the one registry entry of a tenant's use case."""
     return f"{tenant}.{use_case}"
+
+
+def secret_block(tenant: str, secret: str) -> str:
+    """Name of the Prefect block that holds a tenant's secret."""
+    return f"{tenant}-{secret}"
+
+
+def artifact_key(tenant: str, use_case: str, kind: str) -> str:
+    """Key of an artifact on a run's page. No id has two hyphens in a row, so no key is another tenant's."""
+    return f"{tenant}--{use_case}-{kind}"

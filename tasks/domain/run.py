@@ -82,7 +82,7 @@ class Release(Frozen):
     training_run: int
     dataset_version: int
     upload_seq: int = Field(description="highest upload that its dataset version holds")
-    status: str = Field(description="champion, challenger or retired")
+    status: str = Field(description="champion, challenger, retired or removed")
     source: str = Field(description="URL of the release's MLflow model folder")
     digest: str = Field(description="sha256 of its manifest")
     partitions: int

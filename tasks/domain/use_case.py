@@ -9,9 +9,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.domain.contract import KEY_TYPES, NUMERIC_TYPES, ColumnType, Contract, Frozen
+from tasks.domain.contract import KEY_TYPES, NUMERIC_TYPES, ColumnType, Contract, Frozen, Personal
 from tasks.domain.derived import Derived, Threshold
 from tasks.domain.names import ColumnName, Purpose, UseCaseId
+from tasks.domain.schedule import Pull, Schedule
 
 
 class Kind(StrEnum):
@@ -116,6 +117,17 @@ class Training(Frozen):
     tenant_wide: TenantWide = TenantWide()
 
 
+class Online(Frozen):
+    """How single rows are answered.
+
+    Attributes:
+        precomputed_s: a row that batch scoring has answered within so many seconds gets that answer; None: each is
+            predicted anew.
+    """
+
+    precomputed_s: float | None = Field(default=None, gt=0)
+
+
 class UseCase(Frozen):
     """One ML problem of one tenant.
 
@@ -137,7 +149,9 @@ class UseCase(Frozen):
     estimators: tuple[Estimator, ...] = (Estimator.LIGHTGBM, Estimator.LINEAR, Estimator.TENANT_WIDE)
     gate: Gate = Gate()
     training: Training = Training()
-    schedule: str | None = Field(default=None, description="cron expression of the regular training")
+    schedule: Schedule | None = Field(default=None, description="when it is refreshed, in UTC")
+    pull: Pull | None = None
+    online: Online = Online()
 
     @model_validator(mode="after")
     def _fits_together(self) -> UseCase:
@@ -195,6 +209,27 @@ class UseCase(Frozen):
         for name in self.contract.row_key:
             self._must_come_with(name, *Purpose)
         self._must_come_with(self.target, Purpose.HISTORY)
+        return self
+
+    @model_validator(mode="after")
+    def _personal_columns_are_not_needed(self) -> UseCase:
+        """What is dropped can serve nothing; of what is hashed, only that two values are equal."""
+        identifying = {"partition_by": self.partition_by, "features.categorical": self.features.categorical}
+        valued = {
+            "features.numeric": self.features.numeric,
+            "target": (self.target,),
+            "time": (self.time,),
+            "baseline": (self.baseline,),
+            **{f"derived feature {name!r}": feature.sources for name, feature in self.derived.items()},
+        }
+        for name in self.contract.personal:
+            hashed = self.contract.columns[name].personal is Personal.HASH
+            for role, names in (valued if hashed else valued | identifying).items():
+                if name in names:
+                    kept = "of which only a hash is kept" if hashed else "which is personal and dropped"
+                    raise ValueError(f"{role} names the column {name!r}, {kept}")
+            if self.pull is not None and self.pull.watermark == name:
+                raise ValueError(f"pull.watermark is kept as it is, and the column {name!r} is personal")
         return self
 
     def _must_come_with(self, name: str, *purposes: Purpose) -> None:
@@ -256,7 +291,10 @@ class UseCase(Frozen):
 
     def contract_hash(self) -> str:
         """Digest of everything that shapes a model; schedule, gate and description do not."""
-        shape = self.model_dump(mode="json", exclude={"description", "gate", "schedule", "training"})
+        shape = self.model_dump(mode="json", exclude={"description", "gate", "schedule", "pull", "online", "training"})
+        for column in shape["contract"]["columns"].values():
+            if column["personal"] is None:
+                del column["personal"]  # as in contracts that were written before there was such a thing
         shape["metric"] = self.metric.value
         shape["training"] = self.training.model_dump(mode="json", exclude={"version", "timeout_s", "max_failed"})
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -15,6 +16,7 @@ from tasks.domain.contract import ColumnType
 from tasks.domain.errors import ContractBroken
 from tasks.domain.names import Purpose
 from tasks.domain.use_case import UseCase
+from tasks.ingestion.streams import UploadedFile
 from tasks.ports import ARROW_TYPES
 
 Mask = npt.NDArray[np.bool_]
@@ -39,14 +41,24 @@ _INTEGER = r"^[+-]?[0-9]{1,30}(\.0*)?$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^(?i:[+-]?inf(inity)?)$"
 
 
-def check_columns(found: Sequence[str], use_case: UseCase, purpose: Purpose, where: str) -> tuple[str, ...]:
+def check_columns(found: Sequence[str], use_case: UseCase, purpose: Purpose, source: UploadedFile) -> tuple[str, ...]:
     """The contract's columns for this purpose, all of which the file has. Columns that the contract knows but this
     purpose does not need are left unread. Raises `ContractBroken` for duplicate, missing, unknown, too many columns."""
+    where, known = source.name, use_case.contract.columns
+
+    def named(names: Sequence[str]) -> str:
+        """Names for a message. A file without a header has its first row in their place."""
+        if source.quotable:
+            return _listed(names)
+        others = sum(name not in known for name in names)
+        counted = [f"{others:,} that the contract does not have"] if others else []
+        return ", ".join([*filter(None, [_listed([name for name in names if name in known])]), *counted])
+
     if len(found) > MAX_COLUMNS:
         raise ContractBroken(f"the file has {len(found):,} columns", expected=f"at most {MAX_COLUMNS:,}", where=where)
     if repeated := [name for name, times in Counter(found).items() if times > 1]:
         raise ContractBroken(
-            f"the header names a column twice: {_listed(repeated)}",
+            f"the header names a column twice: {named(repeated)}",
             where=where,
             hint="rename or remove one of them: which one is meant cannot be known",
         )
@@ -55,15 +67,15 @@ def check_columns(found: Sequence[str], use_case: UseCase, purpose: Purpose, whe
         raise ContractBroken(
             f"missing column{'s' * (len(missing) > 1)} for {purpose}: {_listed(missing)}",
             expected=_listed(needed),
-            found=_listed(found),
+            found=named(found),
             where=where,
             hint="column names are compared exactly; add the column, or change the use case's contract",
         )
-    unknown = [name for name in found if name not in use_case.contract.columns]
+    unknown = [name for name in found if name not in known]
     if unknown and use_case.contract.extra_columns == "refuse":
         raise ContractBroken(
-            f"unknown column{'s' * (len(unknown) > 1)}: {_listed(unknown)}",
-            expected=_listed(use_case.contract.columns),
+            f"unknown column{'s' * (len(unknown) > 1)}: {named(unknown)}",
+            expected=_listed(known),
             where=where,
             hint="remove it, declare it in the contract, or set extra_columns: ignore",
         )
@@ -122,6 +134,11 @@ def _from_text(text: pa.ChunkedArray, kind: ColumnType) -> tuple[pa.ChunkedArray
         except pa.ArrowInvalid:
             pass
     values = _READ[kind](text)
+    if kind in _CALENDAR:  # Arrow reads `-0` as the year 0, which Python's calendar does not have
+        first, last = (pa.scalar(day, target) for day in _CALENDAR[kind])
+        values = pc.if_else(
+            pc.and_(pc.greater_equal(values, first), pc.less_equal(values, last)), values, pa.scalar(None, target)
+        )
     bad = pc.and_(text.is_valid(), values.is_null()).to_numpy()
     return values, bad if bad.any() else None
 
@@ -177,6 +194,12 @@ def _dates(text: pa.ChunkedArray) -> pa.ChunkedArray:
             pa.date32()
         )
 
+
+_CALENDAR = {
+    ColumnType.DATE: (dt.date.min, dt.date.max),
+    ColumnType.TIMESTAMP: (dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC)),
+}
+"""The first and the last day, or point in time, that there is."""
 
 _READ = {
     ColumnType.INTEGER: _integers,

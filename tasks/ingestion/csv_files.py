@@ -43,7 +43,7 @@ def read_csv(source: UploadedFile, use_case: UseCase, purpose: Purpose) -> Itera
     for block in record_blocks(source, use_case.contract.encoding, quotes=True):
         if layout is None:
             head, _, block = block.lstrip(b"\r\n").partition(b"\n")
-            layout = _layout(head.decode(), use_case, purpose, source.name)
+            layout = _layout(head.decode(), use_case, purpose, source)
         if not block.strip():
             continue
         for chunk in _chunks(block, layout, use_case, line):
@@ -51,7 +51,7 @@ def read_csv(source: UploadedFile, use_case: UseCase, purpose: Purpose) -> Itera
             yield chunk
 
 
-def _layout(head: str, use_case: UseCase, purpose: Purpose, where: str) -> Layout:
+def _layout(head: str, use_case: UseCase, purpose: Purpose, source: UploadedFile) -> Layout:
     """The delimiter is the one that finds most of the contract's columns in the header."""
     wanted = set(use_case.columns_for(purpose))
     best, best_found = ",", (-1, -1)
@@ -64,12 +64,12 @@ def _layout(head: str, use_case: UseCase, purpose: Purpose, where: str) -> Layou
     if best_found[0] == 0 and len(header) == 1:
         raise UnreadableUpload(
             "the header cannot be split into the contract's columns",
-            where=where,
+            where=source.name,
             expected=f"{', '.join(sorted(wanted)[:8])} ..., separated by {', '.join(DELIMITERS.values())}",
-            found=header[0][:120],
+            found=source.quoted(header[0][:120]),
             hint="write the file with one of these delimiters, the column names in its first line",
         )
-    return Layout(best, tuple(header), check_columns(header, use_case, purpose, where))
+    return Layout(best, tuple(header), check_columns(header, use_case, purpose, source))
 
 
 def _split(head: str, delimiter: str) -> list[str]:

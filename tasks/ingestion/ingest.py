@@ -16,8 +16,9 @@ from tasks.domain.run import Upload
 from tasks.domain.use_case import UseCase
 from tasks.ingestion.chunks import Chunk
 from tasks.ingestion.quarantine import DUPLICATE, QUARANTINED, REPEATED, UNKNOWN, Quarantine
-from tasks.ingestion.readers import read_ahead, read_chunks
+from tasks.ingestion.readers import read_ahead, read_chunks, work_behind
 from tasks.ingestion.streams import UploadedFile
+from tasks.personal import Pseudonyms, without_personal
 from tasks.ports import UNPARSED, Files, Staging, Validator
 from tasks.scorer import partition_names
 
@@ -47,9 +48,11 @@ def ingest(
     validator: Validator,
     staging: Staging,
     files: Files,
+    pseudonyms: Pseudonyms,
     scratch: Path | None = None,
 ) -> Ingested:
     """Every row of the file ends in exactly one of accepted, quarantined, duplicate; one commit merges the accepted.
+    Rules are checked on what the file says; of personal columns, nothing raw goes any further than that.
 
     Called again for the same upload, it finds that commit and returns the same receipt. Raises `UnreadableUpload`,
     `ContractBroken`, and `TooManyBadRows` when more rows are bad than the contract tolerates, or no row has a target:
@@ -58,12 +61,22 @@ def ingest(
     read = 0
     labelled = False
     named: set[str] = set()
-    with Quarantine(use_case.id, upload.upload_id, scratch) as quarantine:
-        file = UploadedFile(path, upload.filename)
-        for chunk in read_ahead(read_chunks(file, use_case, upload.purpose)):
-            read += len(chunk.lines) + len(chunk.broken)
-            labelled = labelled or _has_target(chunk.frame, use_case)
-            staging.append(_accepted(chunk, validator, quarantine, use_case, named))
+    personal = use_case.contract.personal
+
+    def storable(frame: pd.DataFrame) -> pd.DataFrame:
+        return without_personal(frame, use_case.contract, pseudonyms)
+
+    with Quarantine(use_case.id, upload.upload_id, scratch, personal) as quarantine:
+        source = UploadedFile(path, upload.filename, quotable=not personal)
+        chunks = read_chunks(source, use_case, upload.purpose)
+        with work_behind(lambda frame: staging.append(storable(frame))) as stage:
+            for chunk in read_ahead(chunks):
+                read += len(chunk.lines) + len(chunk.broken)
+                labelled = labelled or _has_target(chunk.frame, use_case)
+                good, refused = _judged(chunk, validator, quarantine)
+                stage(good)
+                if len(named) < MOST_NAMED:
+                    named.update(_partitions_of(storable(refused), use_case))
         if not read:
             raise UnreadableUpload(
                 "the file has a header but no rows", where=upload.filename, expected="at least one row"
@@ -99,25 +112,28 @@ def _has_target(frame: pd.DataFrame, use_case: UseCase) -> bool:
     return bool(present) and bool(frame[present].notna().all(axis=1).any())
 
 
-def _accepted(
-    chunk: Chunk, validator: Validator, quarantine: Quarantine, use_case: UseCase, named: set[str]
-) -> pd.DataFrame:
-    """The chunk's good rows with `_line`; bad ones and broken records go to quarantine, their partitions to `named`."""
+def _judged(chunk: Chunk, validator: Validator, quarantine: Quarantine) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The chunk's good rows, with `_line`, and its bad ones; those, and broken records, go to quarantine."""
     broken = chunk.broken
     quarantine.add([b.line for b in broken], [[b.rule] for b in broken], [b.text for b in broken])
     frame = chunk.frame.drop(columns=UNPARSED).assign(_line=chunk.lines)
     if not len(frame):
-        return frame
+        return frame, frame
     found = validator.check(chunk.frame)
     if not len(found):
-        return frame
+        return frame, frame.iloc[:0]
     by_row = found.groupby("row", sort=True)["rule"].agg(list)
     bad = by_row.index.to_numpy().astype(np.int64)
     quarantine.add(chunk.lines[bad].tolist(), by_row.tolist(), chunk.raw(bad))
-    if set(use_case.partition_by) <= set(frame.columns) and len(named) < MOST_NAMED:
-        keyed = frame.loc[bad].dropna(subset=list(use_case.partition_by))
-        types = {name: column.type.value for name, column in use_case.contract.columns.items()}
-        named.update(partition_names(keyed, use_case.partition_by, types).unique())
     good = np.ones(len(frame), dtype=bool)
     good[bad] = False
-    return frame.loc[good]
+    return frame.loc[good], frame.loc[bad]
+
+
+def _partitions_of(rows: pd.DataFrame, use_case: UseCase) -> set[str]:
+    """Names of the partitions that the rows name, whatever else is wrong with them."""
+    if not len(rows) or not set(use_case.partition_by) <= set(rows.columns):
+        return set()
+    keyed = rows.dropna(subset=list(use_case.partition_by))
+    types = {name: column.type.value for name, column in use_case.contract.columns.items()}
+    return set(partition_names(keyed, use_case.partition_by, types).unique())

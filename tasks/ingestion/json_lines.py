@@ -35,7 +35,7 @@ def read_json_lines(source: UploadedFile, use_case: UseCase, purpose: Purpose) -
     line = 1
     for block in record_blocks(source, use_case.contract.encoding, quotes=False):
         if needed is None:
-            needed = check_columns(_keys(block, source.name), use_case, purpose, source.name)
+            needed = check_columns(_keys(block, source.name), use_case, purpose, source)
         for chunk in _chunks(block, needed, use_case, line):
             line += len(chunk.lines) + len(chunk.broken)
             yield chunk

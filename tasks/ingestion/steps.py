@@ -5,41 +5,51 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import NotFound, Permanent
 from tasks.domain.names import Stage
 from tasks.domain.run import Run, Upload, UploadStatus, run_key
-from tasks.ingestion.admission import stored_path
+from tasks.ingestion.admission import drop_personal_file, stored_path
 from tasks.ingestion.ingest import ingest
+from tasks.personal import discreetly
 from tasks.ports import Space
-
-SETTLED = (UploadStatus.INGESTED, UploadStatus.DONE, UploadStatus.REJECTED)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def ingest_upload(space: Space, upload_id: str) -> Upload:
-    """Takes one upload into its table. A mistake in the file rejects the upload; it does not fail the run."""
+    """Takes one upload into its table. A mistake in the file rejects the upload; it does not fail the run. Once it is
+    settled, either way, a file with personal data goes."""
+    upload = space.records.upload(upload_id)
+    if upload.status is UploadStatus.RECEIVED:
+        with discreetly(space.tenant.use_case(upload.use_case).contract):
+            upload = _settled(space, upload)
+    drop_personal_file(space, upload)
+    return upload
+
+
+def _settled(space: Space, upload: Upload) -> Upload:
+    """The upload, ingested or rejected."""
     records = space.records
-    upload = records.upload(upload_id)
-    if upload.status in SETTLED:
-        return upload
-    run = records.open_run(
-        Stage.INGESTION, upload.use_case, run_key(Stage.INGESTION, upload.use_case, upload_id), upload_id=upload_id
-    )
+    key = run_key(Stage.INGESTION, upload.use_case, upload.upload_id)
+    run = records.open_run(Stage.INGESTION, upload.use_case, key, upload_id=upload.upload_id)
     try:
         return _ingest(space, upload, run)
     except Permanent as error:
         records.fail_run(run, str(error))
-        return records.update_upload(upload_id, status=UploadStatus.REJECTED, error=str(error))
+        return records.update_upload(upload.upload_id, status=UploadStatus.REJECTED, error=str(error))
 
 
 def _ingest(space: Space, upload: Upload, run: Run) -> Upload:
     use_case = space.tenant.use_case(upload.use_case)
+    stored = stored_path(use_case.id, upload.upload_id)
+    if not space.files.exists(stored):
+        raise NotFound(
+            "the file of this upload is not kept any more", where=upload.filename, hint="hand the same file in again"
+        )
     staging = space.table(use_case).stage(upload)
     try:
-        stored = stored_path(use_case.id, upload.upload_id)
-        with space.files.local(stored) as path, space.scratch("ingestion") as scratch:
+        with space.scratch("ingestion") as scratch, space.files.local(stored, scratch) as path:
             validator = space.validator(use_case, upload)
-            done = ingest(path, use_case, upload, validator, staging, space.files, scratch)
+            done = ingest(path, use_case, upload, validator, staging, space.files, space.pseudonyms, scratch)
     finally:
         staging.discard()
     receipt = done.receipt

@@ -22,6 +22,10 @@ BLOCK_BYTES = 64 * 1024 * 1024
 
 READ_BYTES = 4 * 1024 * 1024
 
+MAX_EXPANSION, SMALL_BYTES = 200, 256 * 1024 * 1024
+"""What a packed file may become: so many times its size or, if that is more, so many bytes. Data packs 5 to 50 times; a
+file that grows more is made to fill the disk that it is unpacked on."""
+
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 
 FOREIGN = {
@@ -44,10 +48,16 @@ _MARKS = {
 
 
 class UploadedFile(NamedTuple):
-    """A local file, and the name that the tenant knows it by."""
+    """A local file, the name that the tenant knows it by, and whether messages may quote from it: it may hold
+    personal data."""
 
     path: Path
     name: str
+    quotable: bool = True
+
+    def quoted(self, text: str) -> str:
+        """The text for a message; nothing where it must not be told."""
+        return text if self.quotable else ""
 
 
 @contextmanager
@@ -74,7 +84,7 @@ def opened(source: UploadedFile) -> Iterator[IO[bytes]]:
 def text_pieces(source: UploadedFile, encoding: str) -> Iterator[bytes]:
     """The text as UTF-8 in pieces of a few megabytes. Raises `UnreadableUpload`: cut off, binary, another encoding."""
     decoder: codecs.IncrementalDecoder | None = None
-    read = 0
+    read, limit = 0, unpacked_limit(source)
     try:
         with opened(source) as stream:
             while piece := stream.read(READ_BYTES):
@@ -88,6 +98,7 @@ def text_pieces(source: UploadedFile, encoding: str) -> Iterator[bytes]:
                         raise UnreadableUpload("the file is binary, not text", where=source.name, expected=KINDS)
                 text = decoder.decode(piece)
                 read += len(piece)
+                check_unpacked(source, read, limit)
                 if "\0" in text:
                     raise UnreadableUpload("the file has NUL characters", where=source.name, expected=KINDS)
                 yield text.encode()
@@ -108,9 +119,26 @@ def text_pieces(source: UploadedFile, encoding: str) -> Iterator[bytes]:
         raise UnreadableUpload(
             "the compressed file is truncated or damaged",
             where=source.name,
-            found=str(error),
+            found=source.quoted(str(error)),
             hint="upload it again",
         ) from error
+
+
+def unpacked_limit(source: UploadedFile) -> int:
+    """Bytes that a file may become when it is unpacked."""
+    return max(SMALL_BYTES, MAX_EXPANSION * source.path.stat().st_size)
+
+
+def check_unpacked(source: UploadedFile, size_bytes: int, limit: int) -> None:
+    """Raises `UnreadableUpload` where a file has become too large."""
+    if size_bytes > limit:
+        raise UnreadableUpload(
+            f"the file is packed more than {MAX_EXPANSION} times",
+            where=source.name,
+            expected=f"at most {limit:,} bytes when unpacked",
+            found=f"{size_bytes:,} bytes or more",
+            hint="if these are data, upload them in parts",
+        )
 
 
 def record_blocks(source: UploadedFile, encoding: str, *, quotes: bool) -> Iterator[bytes]:
@@ -137,7 +165,7 @@ def record_blocks(source: UploadedFile, encoding: str, *, quotes: bool) -> Itera
                 f"a line is longer than {BLOCK_BYTES // 2**20} MiB",
                 where=source.name,
                 expected="one record per line",
-                found=_start(block),
+                found=source.quoted(_start(block)),
                 hint="check the line ends, and quotes that were opened and not closed",
             )
         yield block[: end + 1]

@@ -132,20 +132,20 @@ def promotion_receipt(verdicts: dict[str, Verdict], release: Release | None) -> 
     }
 
 
-def roll_back(space: Space, use_case: str, to: int | None = None) -> int:
-    """Lets an earlier release serve again: by default the newest retired one below the champion.
+def earlier(space: Space, use_case: str, to: int | None = None) -> int:
+    """Version of the release to roll back to: by default the newest retired one below the champion.
 
-    The release is checked against its digests first. Returns its version. Raises `NotFound`, `Tampered`.
+    It is checked against its digests. Raises `NotFound`, `Tampered`.
     """
     releases = space.records.releases(use_case)
     champion = next((release.version for release in releases if release.status == "champion"), None)
-    earlier = [
+    before = [
         release.version
         for release in releases
         if release.status == "retired" and (champion is None or release.version < champion)
     ]
     retired = [release.version for release in releases if release.status == "retired"]
-    chosen = to if to is not None else max(earlier, default=None)
+    chosen = to if to is not None else max(before, default=None)
     if chosen is None or chosen not in retired:
         raise NotFound(
             f"there is no {'release ' + str(to) if to is not None else 'earlier release'} to roll back to",
@@ -153,5 +153,4 @@ def roll_back(space: Space, use_case: str, to: int | None = None) -> int:
             hint=f"orchard releases list {space.tenant.id} {use_case}",
         )
     space.registry.check_release(use_case, chosen)
-    make_champion(space, use_case, chosen)
     return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.batches import plan_batches
+from tasks.batches import held_bytes, plan_batches
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Batch, Run, RunStatus, Upload, UploadStatus, run_key
 from tasks.ports import Space
@@ -15,15 +15,17 @@ from tasks.scoring.receipt import scoring_receipt
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def uploads_to_score(space: Space, use_case_id: str, upload_id: str | None, again: bool) -> list[Upload]:
-    """The one upload asked for, or all scoring uploads that wait; with `again`, those with open rows too."""
+    """The one upload asked for, or all scoring uploads that wait; with `again`, those with open rows too, but for those
+    whose dataset version is not kept any more: their last predictions stay."""
     if upload_id is not None:
         return [space.records.upload(upload_id)]
+    oldest = space.table(space.tenant.use_case(use_case_id)).oldest() or 0
     return [
         upload
         for upload in space.records.uploads(use_case_id)
         if upload.purpose is Purpose.SCORING
         and (upload.status is UploadStatus.INGESTED or (again and upload.status is UploadStatus.DONE))
-        and (not again or has_open_rows(space, upload))
+        and (not again or ((upload.dataset_version or 0) >= oldest and has_open_rows(space, upload)))
     ]
 
 
@@ -82,7 +84,7 @@ def score_batch(space: Space, run: Run, batch: Batch) -> None:
     frame = space.table(use_case).read(run.dataset_version, batch.bucket, batch.partitions, upload_seq=seq)
     rows = answer_rows(frame, use_case, space.registry.scorer(run.use_case, run.release_version))
     space.predictions(use_case).write(run, batch, rows)
-    space.records.finish_scoring_batch(batch, rows)
+    space.records.finish_scoring_batch(batch, rows, bytes_in=held_bytes(frame))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

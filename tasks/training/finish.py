@@ -77,17 +77,20 @@ def check_failures(space: Space, run: Run) -> None:
         )
 
 
-def keep_part(space: Space, run: Run, batch: Batch, result: BatchResult) -> None:
-    """Keeps a batch's models, and what its plot needs, until the run is packed; each file is replaced whole."""
+def keep_part(space: Space, run: Run, batch: Batch, result: BatchResult) -> int:
+    """Keeps a batch's models, and what its plot needs, until the run is packed; each file is replaced whole. Returns
+    the bytes of the models."""
     target = folder(run.use_case, run.run_id)
     if not result.models:  # an attempt that was cut off may have had some
         space.files.delete(f"{target}/models/part-{batch.number:04}.parquet")
         space.files.delete(f"{target}/shown/{batch.number:04}.json")
-        return
+        return 0
     with space.scratch(f"batch-{batch.number}") as scratch:
         bundle.write_part(scratch / "part.parquet", result.models)
+        size = (scratch / "part.parquet").stat().st_size
         space.files.put(f"{target}/models/part-{batch.number:04}.parquet", scratch / "part.parquet")
     space.files.write(f"{target}/shown/{batch.number:04}.json", json.dumps(result.shown).encode())
+    return size
 
 
 def weighted_metrics(rows: pd.DataFrame, use_case: UseCase) -> dict[str, float]:

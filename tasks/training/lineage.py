@@ -18,9 +18,14 @@ from tasks.training.plan import recipe
 from tasks.training.tenant_wide import TenantWideModel
 
 
+def folder_of_all(use_case: str) -> str:
+    """Where the training runs of a use case have their folders, under the tenant's root."""
+    return f"runs/{use_case}/training"
+
+
 def folder(use_case: str, run_id: int) -> str:
-    """Where a training run keeps its parts until they are a bundle, under the tenant's root."""
-    return f"runs/{use_case}/training/{run_id}"
+    """Where a training run keeps its parts until they are a bundle."""
+    return f"{folder_of_all(use_case)}/{run_id}"
 
 
 def tenant_wide_path(use_case: str, run_id: int) -> str:
@@ -35,14 +40,19 @@ def upload_seq(partitions: pd.DataFrame) -> int:
 
 def latest_comparable(runs: Iterable[Run], use_case: UseCase, before: int | None = None) -> Run | None:
     """The newest finished training run with the same recipe; `runs` come newest first. Runs that looked back at an
-    older dataset version do not count."""
+    older dataset version do not count, nor do those whose models are not kept any more."""
     wanted = recipe(use_case)
     for run in runs:
         earlier = run.status is RunStatus.FINISHED and (before is None or run.run_id < before)
-        earlier = earlier and not run.receipt.get("look_back")
+        earlier = earlier and not (run.receipt.get("look_back") or run.receipt.get("removed"))
         if earlier and all(run.receipt.get(key) == value for key, value in wanted.items()):
             return run
     return None
+
+
+def latest_run(runs: Iterable[Run]) -> Run | None:
+    """The newest finished training run, of whatever recipe; `runs` come newest first."""
+    return next((run for run in runs if run.status is RunStatus.FINISHED and not run.receipt.get("look_back")), None)
 
 
 def previous_run(space: Space, run: Run) -> Run | None:
@@ -68,6 +78,7 @@ def original_run(space: Space, run: Run) -> Run | None:
     wanted = recipe(space.tenant.use_case(run.use_case))
     for earlier in reversed(space.records.runs(run.use_case, Stage.TRAINING)):
         same = earlier.status is RunStatus.FINISHED and earlier.dataset_version == run.dataset_version
+        same = same and not earlier.receipt.get("removed")
         if same and all(earlier.receipt.get(key) == value for key, value in wanted.items()):
             return earlier
     return None

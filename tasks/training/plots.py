@@ -80,7 +80,8 @@ def _calibration(shown: np.ndarray[Any, Any], use_case: UseCase, path: Path) -> 
 def _figure() -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 5), layout="constrained")
+    figure = Figure(figsize=(6, 5))
+    figure.subplots_adjust(left=0.12, right=0.97, bottom=0.1, top=0.93)  # a layout engine would draw everything twice
     return figure, figure.add_subplot()
 
 

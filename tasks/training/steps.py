@@ -8,9 +8,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import bundle
-from tasks.batches import plan_batches
+from tasks.batches import held_bytes, plan_batches
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
+from tasks.domain.retention import gone_version
 from tasks.domain.run import Batch, Run, RunStatus
 from tasks.ports import Space
 from tasks.training import batch as pure
@@ -53,6 +54,8 @@ def plan_training(
             expected=f"0 to {latest}",
             found=str(version),
         )
+    if dataset_version is not None and (oldest := table.oldest()) is not None and version < oldest:
+        raise gone_version(use_case_id, version, oldest)
     runs = records.runs(use_case_id, Stage.TRAINING)
     key = training_key(use_case, version, selection, runs)
     run = records.open_run(Stage.TRAINING, use_case_id, key, dataset_version=version)
@@ -129,8 +132,8 @@ def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
         shared.previous_rows(space, batch) if reuse else None,
         champion=shared.champion,
     )
-    keep_part(space, run, batch, result)
-    space.records.finish_training_batch(batch, result.rows)
+    written = keep_part(space, run, batch, result)
+    space.records.finish_training_batch(batch, result.rows, bytes_in=held_bytes(frame), bytes_out=written)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -23,6 +23,7 @@ from infra.space import TenantSpace
 from tasks.domain.names import Purpose
 from tasks.domain.run import Run, Upload, UploadStatus
 from tests.benchmarks import data
+from tests.samples import witness
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Course:
     """The stages of one use case, each timed."""
 
     def __init__(self, running: Platform, use_case: str) -> None:
-        self.settings, self.use_case = running.settings, use_case
+        self.settings, self.cluster, self.use_case = running.settings, running.cluster, use_case
         self.space: TenantSpace = running.open_space(data.TENANT)
         self.steps: list[Step] = []
         self._tasks_of: list[tuple[Step, datetime]] = []
@@ -76,7 +77,9 @@ class Course:
         """Hashes, stores and records a file."""
         from flows.operations import admit
 
-        upload, _ = self._timed(name, lambda: admit(self.space, self.use_case, purpose, path), flow=False)
+        upload, _ = self._timed(
+            name, lambda: admit(self.space, self.use_case, purpose, path, witness(self.cluster)), flow=False
+        )
         return upload
 
     def train(self, version: int | None, again: bool = False) -> Step:

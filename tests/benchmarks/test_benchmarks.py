@@ -28,6 +28,7 @@ def bench(*options: str) -> dict:
         return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_everything_but_the_large_one_is_measured():
     result = bench("--only", "training,e2e,one-percent,naive-map", "--naive-partitions", "1")
     figures = {(figure["benchmark"], figure["name"]): figure["value"] for figure in result["figures"]}

@@ -14,6 +14,7 @@ import pytest
 from deployments.platform import running_platform, stop_platform
 from infra.settings import Settings, load_settings
 from tests.cli.terminal import Terminal
+from tests.ports import own_port
 
 
 @pytest.fixture(scope="package")
@@ -25,7 +26,12 @@ def settings() -> Iterator[Settings]:
         for name in [name for name in os.environ if name.startswith(("ORCHARD_", "PREFECT_"))]:
             del os.environ[name]
         os.environ.update(
-            ORCHARD_HOME=f"{folder}/home", ORCHARD_PREFECT_PORT="4600", ORCHARD_WORKERS="2", COLUMNS="200", NO_COLOR="1"
+            ORCHARD_HOME=f"{folder}/home",
+            ORCHARD_PREFECT_PORT=str(own_port(4600)),
+            ORCHARD_WORKERS="2",
+            ORCHARD_VERIFY_ONBOARDING="false",  # tests of their own do
+            COLUMNS="200",
+            NO_COLOR="1",
         )
         yield load_settings()
 

@@ -53,6 +53,7 @@ def trained(orchard: Terminal, *words: object) -> int:
     return int(run["training"])
 
 
+@pytest.mark.slow
 def test_an_old_dataset_version_gives_the_old_models_byte_for_byte(
     orchard: Terminal, settings: Settings, tmp_path: Path
 ) -> None:

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments.provision import pool_limits
 from infra.definitions import load_tiers
+from infra.settings import Settings
+from tasks.domain.events import UPLOAD_RECEIVED
+from tasks.domain.job import JobKind
 from tasks.domain.names import Stage
 from tasks.domain.tenant import Tier
 
@@ -65,6 +69,33 @@ def test_name_tags_pool_and_flow_say_the_same(deployment: dict[str, Any]) -> Non
     assert f"stage:{stage}" in deployment["tags"]
     assert deployment["entrypoint"].startswith(f"flows.{stage}.")
     assert deployment["description"].strip()
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
+def test_its_form_in_the_ui_explains_every_parameter(deployment: dict[str, Any]) -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    module, _, name = deployment["entrypoint"].rpartition(".")
+    for parameter, field in parameter_schema(getattr(import_module(module), name)).properties.items():
+        assert field.get("description"), f"{name}: {parameter} has no line under Args"
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
+def test_its_pool_is_provisioned_and_its_triggers_wait_for_events_that_exist(deployment: dict[str, Any]) -> None:
+    from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+
+    assert deployment["work_pool"]["name"] in pool_limits(Settings())
+    module, _, name = deployment["entrypoint"].rpartition(".")
+    parameters = inspect.signature(getattr(import_module(module), name).fn).parameters
+    for trigger in deployment.get("triggers", []):
+        assert unknown(trigger, DeploymentEventTrigger) == set()
+        for event in trigger["expect"]:
+            assert event == UPLOAD_RECEIVED or re.fullmatch(r"prefect\.flow-run\.(Crashed|Failed)", event), event
+        assert set(trigger.get("parameters", {})) <= set(parameters)
+
+
+def test_every_job_kind_can_run_in_every_tier() -> None:
+    assert {f"{kind}-{tier}" for kind in JobKind for tier in Tier} <= set(NAMES)
 
 
 def test_every_tier_has_its_pool_and_the_same_deployments() -> None:

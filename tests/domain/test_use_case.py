@@ -60,6 +60,12 @@ CONTRADICTIONS = {
     "unknown estimator": ("estimators", ["forest"], "lightgbm"),
     "unknown field": ("goal", "sales", "Extra inputs"),
     "a path as an id": ("id", "../sales", "pattern"),
+    "an encoding that unpacks": ("contract.encoding", "zlib_codec", "not an encoding of text files"),
+    "an encoding that reads escapes": ("contract.encoding", "unicode_escape", "not an encoding of text files"),
+    "an encoding of another letter": ("contract.encoding", "rot13", "not an encoding of text files"),
+    "an encoding that there is not": ("contract.encoding", "utf-9", "no such encoding"),
+    "an encoding that is no name": ("contract.encoding", "a\0b", "no such encoding"),
+    "a schedule of seconds": ("schedule", "* * * * * *", "five fields"),
     "a column that is code": ("contract.columns.a;b", {"type": "number"}, "pattern"),
 }
 
@@ -128,6 +134,69 @@ def test_the_contract_hash_tells_what_shapes_a_model() -> None:
     others = ({"estimators": ["linear"]}, {"training": {"min_rows": 50}}, {"gate": {"metric": "mae"}}, {"time": None})
     hashes = {sales_use_case(**other).contract_hash() for other in others} | {use_case.contract_hash()}
     assert len(hashes) == len(others) + 1
+
+
+DROPPED, HASHED = {"type": "string", "personal": "drop"}, {"type": "string", "personal": "hash"}
+
+PERSONAL = {
+    "dropped row key": (DROPPED, {"row_key": ["store", "who"]}, {}, "row_key names the column 'who', which is"),
+    "dropped partition key": (DROPPED, {}, {"partition_by": ["who"]}, "partition_by names the column 'who', which is"),
+    "dropped feature": (DROPPED, {}, {"features": {"categorical": ["who"]}}, "features.categorical names the column"),
+    "dropped number": (
+        {"type": "number", "personal": "drop"}, {}, {"features": {"numeric": ["who"]}}, "personal and dropped",
+    ),
+    "dropped time": ({"type": "date", "personal": "drop"}, {}, {"time": "who"}, "time names the column 'who', which"),
+    "dropped baseline": (DROPPED | {"type": "number"}, {}, {"baseline": "who"}, "baseline names the column 'who'"),
+    "dropped target": (DROPPED | {"type": "number"}, {}, {"target": "who"}, "target names the column 'who', which is"),
+    "dropped source": (
+        {"type": "date", "personal": "drop"}, {},
+        {"derived": {"age": {"as": "date_part", "from": "who", "part": "year"}}, "features": {"numeric": ["age"]}},
+        "derived feature 'age' names the column 'who', which is personal and dropped",
+    ),
+    "hashed source": (
+        HASHED, {}, {"derived": {"kin": {"as": "lookup", "from": "who", "table": {"x": 1}}}},
+        "derived feature 'kin' names the column 'who', of which only a hash is kept",
+    ),
+    "hashed classes": (
+        HASHED | {"allowed": ["a", "b"]}, {}, {"target": "who", "kind": "classification"}, "target names the column",
+    ),
+    "hashed number": (HASHED, {}, {"features": {"numeric": ["who"]}}, "numeric feature 'who' is a string column"),
+    "a hash of no text": ({"type": "integer", "personal": "hash"}, {}, {}, "personal: hash needs a string column"),
+    "personal watermark": (
+        DROPPED, {},
+        {"pull": {"secret": "x", "query": ":watermark", "watermark": "who", "start": 1, "schedule": "* * * * *"}},
+        "the column 'who' is personal",
+    ),
+    "another word": ({"type": "string", "personal": "mask"}, {}, {}, "'drop' or 'hash'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "contract", "fields", "says"), PERSONAL.values(), ids=PERSONAL)
+def test_a_personal_column_serves_nothing_that_needs_its_value(
+    column: dict[str, Any], contract: dict[str, Any], fields: dict[str, Any], says: str
+) -> None:
+    base = SALES | {"derived": {}, "features": {"numeric": ["price"]}}
+    columns = SALES["contract"]["columns"] | {"who": column}
+    with pytest.raises(ValidationError) as caught:
+        UseCase.model_validate(base | fields | {"contract": SALES["contract"] | {"columns": columns} | contract})
+    assert says in str(caught.value)
+
+
+def test_a_hashed_column_may_identify() -> None:
+    columns = SALES["contract"]["columns"] | {"who": HASHED, "born": {"type": "date", "personal": "drop"}}
+    contract = SALES["contract"] | {"columns": columns, "row_key": ["store", "sku", "day", "who"]}
+    use_case = sales_use_case(contract=contract, partition_by=["who"], features={"categorical": ["who"]})
+    assert use_case.contract.personal == {"who", "born"}
+    assert set(use_case.contract.columns) - set(use_case.contract.stored) == {"born"}
+    assert "born" in use_case.columns_for(Purpose.HISTORY), "it must be there, and follows the rules"
+
+
+def test_contracts_without_personal_columns_keep_the_hash_that_they_had() -> None:
+    assert sales_use_case().contract_hash() == "262ca4a4b6270ee1"
+    columns = SALES["contract"]["columns"]
+    hashed = columns | {"color": columns["color"] | {"personal": "hash"}}
+    other = sales_use_case(contract=SALES["contract"] | {"columns": hashed})
+    assert other.contract_hash() != sales_use_case().contract_hash()
 
 
 NAMES = st.text("abcXYZ_", min_size=1)

@@ -20,6 +20,7 @@ from infra.space import TenantSpace
 from tests.faults.remains import remains
 from tests.faults.story import Chapter, tenant, write_chapters
 from tests.faults.zygote import BUSY, Child, Zygote
+from tests.ports import own_port
 
 
 class Course(NamedTuple):
@@ -89,7 +90,7 @@ def stage() -> Iterator[Stage]:
     """The platform, in a home of its own, and the story as it goes when nothing happens."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="orchard-faults-") as folder:
-        settings = load_settings(home=Path(folder) / "home", prefect_port=4800)
+        settings = load_settings(home=Path(folder) / "home", prefect_port=own_port(4800))
         try:
             with running_platform(settings) as platform, ThreadPoolExecutor(1) as beside:
                 registries = beside.submit(_initialise, platform)

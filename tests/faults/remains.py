@@ -17,7 +17,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 from sqlalchemy import text
 
+from infra.database.audit import Audit
+from infra.database.cluster import connected_cluster
 from infra.database.connect import transact
+from infra.settings import load_settings
 from infra.space import TenantSpace
 from tasks.bundle import read_index, read_part
 from tasks.domain.names import Stage
@@ -64,6 +67,7 @@ def remains(space: TenantSpace) -> dict[str, Any]:
     tenant = Tenant(space, names, uploads)
     parts: dict[str, Callable[[Tenant], dict[str, Any]]] = {
         "lake": _lake, "runs": _runs, "models": _models, "releases": _releases, "scores": _scores,
+        "audit": _audit, "units": _units,
     }  # fmt: skip
     return {f"{part}: {name}": value for part, look in parts.items() for name, value in look(tenant).items()}
 
@@ -105,6 +109,20 @@ def _runs(tenant: Tenant) -> dict[str, Any]:
         "batches": [(tenant.runs[b.run_id], b.number, b.partitions) for run in runs for b in records.batches(run)],
         "unfinished": [run for run in runs if run.status is not RunStatus.FINISHED],
     }
+
+
+def _units(tenant: Tenant) -> dict[str, Any]:
+    """What was booked of finished work, each unit as often as it was booked."""
+    query = text(
+        "SELECT stage, run_id, coalesce(batch, 0) AS batch, release_version, rows_in, rows_out, bytes_in,"
+        " models_trained, models_reused, count(*) AS times FROM usage WHERE tenant = :tenant"
+        " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    )
+    rows = transact(
+        tenant.space.records.url,
+        lambda connection: connection.execute(query, {"tenant": tenant.space.tenant.id}).mappings().all(),
+    )
+    return {"booked": tenant.plain(pd.DataFrame(map(dict, rows)), "run_id", "batch")}
 
 
 def _models(tenant: Tenant) -> dict[str, Any]:
@@ -188,6 +206,16 @@ def _scores(tenant: Tenant) -> dict[str, Any]:
     }
 
 
+def _audit(tenant: Tenant) -> dict[str, Any]:
+    audit = Audit(connected_cluster(load_settings(home=tenant.space.scratch_folder.parent)))
+    entries = audit.entries(tenant.space.tenant.id)[::-1].query("action != 'tenant.onboard'")
+    details = [
+        {name: value for name, value in each.items() if name not in ("upload_id", "training_run")}
+        for each in entries["details"]
+    ]
+    return {"entries": list(zip(entries["action"], entries["outcome"], details, strict=True))}
+
+
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """In what the two differ, a line or a few each; empty when they are equal."""
     found = [f"only in one: {name}" for name in one.keys() ^ other.keys()]
@@ -205,13 +233,15 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 def garbage(space: TenantSpace) -> list[str]:
     """Files of the tenant that nothing refers to.
 
-    Data files outside the Delta logs, parts of batches, unregistered models, partial files, folders of work.
+    Data files outside the Delta logs, uploads that are settled, parts of batches, unregistered models, partial files,
+    folders of work.
     """
     root, home = space.location.local, space.scratch_folder.parent
     assert root is not None
     models = [home / "artifacts" / kind / space.tenant.id for kind in ("training", "production")]
     found = [path for folder in (root, *models) for path in folder.rglob("*") if path.name.endswith(".partial")]
     found += (root / "runs").rglob("part-*.parquet")
+    found += [path for path in (root / "uploads").rglob("*") if path.is_file()]  # it has a personal column
     found += space.scratch_folder.rglob(f"{space.tenant.id}-*")
     for name in ("tables", "predictions"):
         folder = root / name / USE_CASE

@@ -27,10 +27,12 @@ class Chapter(NamedTuple):
 
 
 def tenant(tenant_id: str) -> Tenant:
-    """A tenant with the story's use case: 16 partitions, small models."""
+    """A tenant with the story's use case: 16 partitions, small models, and a personal column, because of which files go
+    once they are settled."""
     small = {"num_iterations": 8, "num_leaves": 5, "min_data_in_leaf": 5}
+    columns = SALES["contract"]["columns"] | {"shopper": {"type": "string", "personal": "drop"}}
     use_case = sales_use_case(
-        contract=SALES["contract"] | {"max_bad_rows": 0.05},
+        contract=SALES["contract"] | {"columns": columns, "max_bad_rows": 0.05},
         training={"min_rows": 20, "lightgbm": small, "tenant_wide": {"lightgbm": small}},
     )
     return sample_tenant(tenant_id, use_case)
@@ -71,6 +73,7 @@ def _days(rng: np.random.Generator, start: int, stop: int) -> pd.DataFrame:
     rows = keys.to_frame(index=False)
     rows["price"] = rng.uniform(1, 9, len(rows)).round(2)
     rows["promo"] = rng.random(len(rows)) < 0.3
+    rows["shopper"] = "anna"
     rows["color"] = rng.choice(["red", "green", None], len(rows))
     noise = rng.normal(0, 1, len(rows))
     level = 40 + 3 * rows["store"] + 2 * rows["sku"]

@@ -45,9 +45,9 @@ def test_resume_needs_nothing_of_prefect(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("name", "moment"),
     [
-        ("between-flows", "ingestion: upload is ingested"),
+        pytest.param("between-flows", "ingestion: upload is ingested", marks=pytest.mark.slow),
         ("in-a-batch", "training: finish_training_batch 2"),
-        ("in-the-registry", "training: mlflow create_run"),
+        pytest.param("in-the-registry", "training: mlflow create_run", marks=pytest.mark.slow),
         ("before-the-switch", "promotion: mlflow create_model_version"),
     ],
 )

@@ -25,6 +25,7 @@ PRELOADED = (
     "deltalake", "great_expectations.expectations", "lightgbm", "matplotlib.pyplot", "mlflow.pyfunc",
     "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store", "psycopg",
     "sklearn.linear_model", "flows.operations", "flows.pipeline", "infra.space", "tests.faults.effects",
+    "deployments.leaving.erase",
 )  # fmt: skip
 
 BUSY = 75
@@ -37,11 +38,13 @@ class Child:
     def __init__(self, zygote: Zygote, pid: int, trace: Path) -> None:
         self._zygote, self.pid, self.trace = zygote, pid, trace
         self._code: int | None = None
+        self.cpu_s = 0.0  # as the system tells it when the child has ended
 
     def wait(self, timeout_s: float = 120) -> int | None:
         """Its exit code, as `subprocess` gives it; None while it still runs."""
         if self._code is None:
-            self._code = self._zygote.ask(do="wait", pid=self.pid, timeout_s=timeout_s)["code"]
+            answer = self._zygote.ask(do="wait", pid=self.pid, timeout_s=timeout_s)
+            self._code, self.cpu_s = answer["code"], answer["cpu_s"]
         return self._code
 
     def kill(self) -> bool:
@@ -88,8 +91,10 @@ class Zygote:
         stop_at: str | None = None,
         number: int = signal.SIGKILL,
         workers: int = 1,
+        erase: bool = False,
     ) -> Child:
-        """A child that takes these uploads in; after the effect `stop_at` it sends itself the signal."""
+        """A child that takes these uploads in, or erases the tenant; after the effect `stop_at` it sends itself the
+        signal."""
         self._count += 1
         trace = self._folder / f"trace-{self._count}"
         answer = self.ask(
@@ -100,6 +105,7 @@ class Zygote:
             stop_at=stop_at,
             number=int(number),
             workers=workers,
+            erase=erase,
         )
         return Child(self, answer["pid"], trace)
 
@@ -121,6 +127,7 @@ class Request(NamedTuple):
     stop_at: str | None
     number: int
     workers: int
+    erase: bool
 
 
 def main() -> None:
@@ -136,7 +143,8 @@ def main() -> None:
             children.add(pid)
             answer: dict[str, Any] = {"pid": pid}
         else:
-            answer = {"code": _wait(request["pid"], request["timeout_s"])}
+            code, cpu_s = _wait(request["pid"], request["timeout_s"])
+            answer = {"code": code, "cpu_s": cpu_s}
             if answer["code"] is not None:
                 children.discard(request["pid"])
         print(json.dumps(answer), flush=True)
@@ -145,14 +153,14 @@ def main() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _wait(pid: int, timeout_s: float) -> int | None:
+def _wait(pid: int, timeout_s: float) -> tuple[int | None, float]:
     deadline = time.monotonic() + timeout_s
     while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
+        ended, status, used = os.wait4(pid, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
         if time.monotonic() >= deadline:
-            return None
+            return None, 0.0
         time.sleep(0.005)  # waitpid knows no timeout
 
 
@@ -170,6 +178,7 @@ def _child(request: Request) -> None:
 
 
 def _run(request: Request) -> int:
+    from flows.auditing import witness
     from flows.operations import admit
     from flows.pipeline import pipeline
     from flows.runner import in_this_process, threads
@@ -180,15 +189,34 @@ def _run(request: Request) -> int:
     from tasks.domain.names import Purpose
     from tests.faults.effects import observe
 
+    if request.erase:
+        return _erase(request)
     os.environ["ORCHARD_WORKERS"] = str(request.workers)
     train.task_runner = score.task_runner = threads()
     observe(Path(request.trace), request.stop_at, request.number)
-    space = open_space(request.tenant)
+    space, told = open_space(request.tenant), witness("test")
     try:
         for purpose, path in request.uploads:
-            upload, _ = admit(space, USE_CASE, Purpose(purpose), Path(path))
+            upload, _ = admit(space, USE_CASE, Purpose(purpose), Path(path), told)
             with in_this_process():
                 pipeline(space.tenant.id, upload.upload_id)
+    except Busy:
+        return BUSY
+    return 0
+
+
+def _erase(request: Request) -> int:
+    from deployments.leaving.erase import erase
+    from deployments.platform import running_platform
+    from infra.database.audit import Actor
+    from infra.settings import load_settings
+    from tasks.domain.errors import Busy
+    from tests.faults.effects import observe_erasure
+
+    observe_erasure(Path(request.trace), request.stop_at, request.number)
+    try:
+        with running_platform(load_settings(), prefect=True) as platform:
+            erase(platform, request.tenant, Actor(who="operator:test", origin="test"))
     except Busy:
         return BUSY
     return 0

@@ -133,6 +133,7 @@ ODD = {
     "two documents": ("a: 1\n---\nb: 2\n", "valid YAML", "acme.yaml:2"),
     "control character": ("a: \x07\n", "valid YAML", "acme.yaml"),
     "deeply nested": ("[" * 5000, "valid YAML", "acme.yaml"),
+    "huge number": ("a: " + "9" * 5000 + "\n", "valid YAML", "acme.yaml"),
     "mapping as a key": ("{a: 1}: 2\n", "valid YAML", "acme.yaml:1"),
 }
 

@@ -17,14 +17,18 @@ import pytest
 from pydantic import ValidationError
 
 from infra.database.cluster import Cluster
-from infra.registry import MlflowRegistry, initialise_registry
-from infra.registry.store import client, local_path
+from infra.database.connect import session
+from infra.database.operator import Operator
+from infra.lake.location import Location
+from infra.registry import MlflowRegistry, initialise_registry, store
+from infra.registry.store import client
 from tasks import bundle
 from tasks.domain.errors import DatabaseUnavailable, GateFailed, InvalidDefinition, NotFound, Tampered
 from tasks.domain.names import Stage
 from tasks.domain.run import Run, RunStatus
 from tasks.scorer import Scorer
 from tests.promotion import bundles
+from tests.samples import sample_tenant
 
 CHECKOUT = Path(__file__).parents[2]
 USE_CASE, ROWS = bundles.USE_CASE, bundles.rows()
@@ -41,12 +45,20 @@ def stores(postgres: Cluster) -> tuple[str, str]:
 
 
 @pytest.fixture
-def registry(stores: tuple[str, str], tmp_path: Path) -> MlflowRegistry:
-    return of_tenant(f"t{tmp_path.name[-30:]}".replace("_", "").lower(), stores, tmp_path)
+def registry(stores: tuple[str, str], operator: Operator, tmp_path: Path) -> MlflowRegistry:
+    return of_tenant(f"t{tmp_path.name[-30:]}".replace("_", "").lower(), operator, tmp_path)
 
 
-def of_tenant(tenant: str, stores: tuple[str, str], folder: Path) -> MlflowRegistry:
-    return MlflowRegistry(tenant, "free", *stores, f"{folder.as_uri()}/training", f"{folder.as_uri()}/production")
+def of_tenant(tenant: str, operator: Operator, folder: Path) -> MlflowRegistry:
+    """The registry as a tenant's space has it: through the tenant's own login."""
+    operator.onboard(sample_tenant(tenant))
+    uris = operator.cluster.tenant_registry_urls(tenant)
+    artifacts = (Location(f"{folder.as_uri()}/{name}/{tenant}") for name in ("training", "production"))
+    return MlflowRegistry(tenant, "free", *uris, *artifacts)
+
+
+def local_path(url: str) -> Path:
+    return Path(url.removeprefix("file://"))
 
 
 def training_run(number: int = 7) -> Run:
@@ -82,6 +94,21 @@ def made(tmp_path: Path) -> Path:
     return bundles.make(tmp_path / "bundle", {0: "lightgbm", 1: "tenant_wide", 2: "naive"}, run=7)
 
 
+def test_a_process_that_serves_many_tenants_keeps_connections_to_few(
+    stores: tuple[str, str], operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_STORES", 2)
+    tenants = [f"many-{number}" for number in range(5)]
+    registries = [of_tenant(tenant, operator, tmp_path) for tenant in tenants]
+    for registry in registries * 2:  # those whose connections were closed answer again
+        assert registry.find("demand", "champion") is None
+    with session(operator.cluster.operator_url) as connection:
+        logins = connection.exec_driver_sql(
+            "SELECT DISTINCT usename FROM pg_stat_activity WHERE starts_with(usename, 'tenant_many-') ORDER BY 1"
+        ).scalars()
+        assert list(logins) == ["tenant_many-3", "tenant_many-4"]
+
+
 def test_a_training_run_is_logged_registered_and_fetched(registry: MlflowRegistry, made: Path, tmp_path: Path) -> None:
     (tmp_path / "error.txt").write_text("plot")
     version = log(registry, made, training_run(), {"plots/error.txt": tmp_path / "error.txt"})
@@ -94,7 +121,6 @@ def test_a_training_run_is_logged_registered_and_fetched(registry: MlflowRegistr
     assert logged.data.tags["dataset_version"] == candidate.tags["dataset_version"] == "3"
     assert candidate.tags["run_id"] == logged.data.tags["orchard.run_id"] == "7"
     artifacts = local_path(logged.info.artifact_uri)
-    assert artifacts is not None
     assert (artifacts / "plots/error.txt").read_text() == "plot"
     entry = mlflow.get_registered_model(name)
     assert entry.tags == {
@@ -156,9 +182,9 @@ def test_aliases_move_and_are_found_by_tags(registry: MlflowRegistry, made: Path
 
 
 def test_a_tenant_finds_and_names_nothing_of_another(
-    registry: MlflowRegistry, made: Path, stores: tuple[str, str], tmp_path: Path
+    registry: MlflowRegistry, made: Path, operator: Operator, tmp_path: Path
 ) -> None:
-    other = of_tenant("globex", stores, tmp_path)
+    other = of_tenant("globex", operator, tmp_path)
     release(other, made, "key-1")
     other.set_alias("demand", "champion", 1)
     # Even an entry whose tags claim so is not this tenant's: its name is another's.
@@ -197,7 +223,6 @@ def test_gaps_and_widened_numbers_pass_the_signature(registry: MlflowRegistry, m
 def test_a_tampered_release_neither_opens_nor_is_tried(registry: MlflowRegistry, made: Path) -> None:
     version, source, _ = release(registry, made, "key-1")
     folder = local_path(source)
-    assert folder is not None
     part = folder / "artifacts/bundle/models/batch-0000.parquet"
     part.write_bytes(part.read_bytes() + b"x")
     with pytest.raises(Tampered, match=r"batch-0000\.parquet"):
@@ -256,14 +281,16 @@ def test_a_champion_answers_the_same_where_orchard_is_not_installed(
     registry.check_release("demand", version)
 
 
-def test_tenants_that_release_at_the_same_time_keep_their_models_apart(stores: tuple[str, str], tmp_path: Path) -> None:
+def test_tenants_that_release_at_the_same_time_keep_their_models_apart(
+    stores: tuple[str, str], operator: Operator, tmp_path: Path
+) -> None:
     made = {
         number: bundles.make(tmp_path / f"b{number}", {0: "lightgbm", 1: "lightgbm"}, run=number)
         for number in (1, 2, 3, 4)
     }
 
     def deploy(number: int) -> pd.DataFrame:
-        registry = of_tenant(f"tenant-{number}", stores, tmp_path)
+        registry = of_tenant(f"tenant-{number}", operator, tmp_path)
         log(registry, made[number], training_run(number), {})
         version, _, _ = release(registry, made[number], f"key-{number}")
         return registry.try_release("demand", version, ROWS)
@@ -275,7 +302,7 @@ def test_tenants_that_release_at_the_same_time_keep_their_models_apart(stores: t
 
 def test_a_registry_pickles_and_keeps_its_passwords_to_itself() -> None:
     uri = "postgresql+psycopg://mlflow:hush@127.0.0.1:1/mlflow"
-    registry = MlflowRegistry("acme", "free", uri, uri, "file:///a", "file:///b")
+    registry = MlflowRegistry("acme", "free", uri, uri, Location("file:///a"), Location("file:///b"))
     assert pickle.loads(pickle.dumps(registry)) == registry
     assert "hush" not in repr(registry)
     with pytest.raises(DatabaseUnavailable) as caught:
@@ -284,6 +311,6 @@ def test_a_registry_pickles_and_keeps_its_passwords_to_itself() -> None:
 
 
 def test_local_releases_behind_http_are_refused_with_a_way_out(made: Path) -> None:
-    registry = MlflowRegistry("acme", "free", "http://a", "http://b", "file:///a", "file:///b")
+    registry = MlflowRegistry("acme", "free", "http://a", "http://b", Location("file:///a"), Location("file:///b"))
     with pytest.raises(InvalidDefinition, match="ORCHARD_PRODUCTION_ARTIFACTS_URL"):
         release(registry, made, "key-1")

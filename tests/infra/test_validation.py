@@ -91,3 +91,13 @@ def test_uploads_checked_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
     with ThreadPoolExecutor(max_workers=2) as pool:
         found = list(pool.map(bad_rows, range(1, 9)))
     assert found == [[seq] * 3 for seq in range(1, 9)]
+
+
+def test_a_cell_is_text_on_the_page(tmp_path: Path) -> None:
+    bad = frame(2)
+    bad.loc[0, "color"] = "<script>alert(1)</script>"
+    checked = validator(tmp_path)
+    checked.check(bad)
+    page = (tmp_path / checked.report()).read_text()
+    assert "<script>alert" not in page
+    assert "alert(1)" in page

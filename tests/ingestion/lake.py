@@ -20,6 +20,9 @@ from tasks.domain.run import Upload, UploadStatus
 from tasks.domain.use_case import UseCase
 from tasks.ingestion.ingest import Ingested, ingest
 from tasks.ingestion.quarantine import quarantine_path
+from tasks.personal import Pseudonyms
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)))
 
 
 def make_upload(seq: int, purpose: Purpose = Purpose.HISTORY, filename: str = "sales.csv") -> Upload:
@@ -62,7 +65,7 @@ class Lake:
         staging = self.table.stage(upload)
         try:
             validator = ExpectationsValidator(self.use_case, upload, self.files)
-            return ingest(path, self.use_case, upload, validator, staging, self.files)
+            return ingest(path, self.use_case, upload, validator, staging, self.files, PSEUDONYMS)
         finally:
             staging.discard()
 

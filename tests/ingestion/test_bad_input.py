@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.domain.errors import ContractBroken, TooManyBadRows, UnreadableUpload
@@ -103,6 +104,30 @@ def test_a_line_of_200_megabytes(lake: Lake, compressed: bool) -> None:
     content = HEADER.encode() + b"1" * 200_000_000
     with pytest.raises(UnreadableUpload, match="line is longer than 64 MiB"):
         lake.ingest(gzip.compress(content, 1) if compressed else content)
+
+
+def bomb(kind: str) -> bytes:
+    """A small file that would fill a disk: rows of one value, each a few bytes once it is read."""
+    line = b"1,1,2026-01-01,1.0,true,red,1.0\n" * 10_000
+    if kind == "gzip":  # members may follow one another
+        return gzip.compress(HEADER.encode()) + gzip.compress(line) * 1000
+    if kind == "zstd":
+        packed: bytes = pa.compress(HEADER.encode() + line * 1000, codec="zstd", asbytes=True)
+        return packed
+    rows, buffer = 10_000_000, io.BytesIO()
+    values = {"store": 1, "sku": 1, "price": 1.0, "promo": True, "color": "red", "sales": 1.0}
+    columns = {name: pa.repeat(pa.scalar(value), rows) for name, value in values.items()}
+    pq.write_table(pa.table({**columns, "day": pa.repeat(pa.scalar("2026-01-01"), rows)}), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "parquet"])
+def test_a_file_that_grows_beyond_all_measure(lake: Lake, kind: str) -> None:
+    content = bomb(kind)
+    assert len(content) < 1_000_000
+    with pytest.raises(UnreadableUpload, match="packed more than 200 times"):
+        lake.ingest(content)
+    assert lake.table.version() is None
 
 
 CELLS = {

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from infra.database.tables import metadata
+from infra.database.job_tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

@@ -1,0 +1,93 @@
+"""Whose key it is, without asking the database each time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from infra.database.cluster import connected_cluster
+from infra.database.keys import ApiKey, Keys, digest_of, is_key
+from infra.settings import Settings
+from tasks.domain.errors import DatabaseUnavailable
+
+KEPT_S = 2.0
+"""So long a key that was good is taken for good: a revoked one must be out within five seconds."""
+
+TRUSTED_S = 600.0
+"""So long it is taken for good while the database does not answer."""
+
+MAX_KEPT = 10_000
+
+
+class _Kept(NamedTuple):
+    """A key that was good when the database last said so, and until when it is not asked again."""
+
+    key: ApiKey
+    confirmed_at: float
+    fresh_until: float
+
+
+class Keyring:
+    """Looks keys up and remembers the good ones, by digest. Bad ones are looked up each time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings, self._clock, self._now = settings, clock, now
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remembers(self, key: str) -> bool:
+        """Whether the key was good within the last ten minutes. Asks nobody."""
+        if not is_key(key):
+            return False
+        with self._lock:
+            kept = self._kept.get(digest_of(key))
+        return kept is not None and self._clock() < kept.confirmed_at + TRUSTED_S
+
+    def knows(self, key: str) -> bool:
+        """Whether `holder` would ask nobody for this key now."""
+        with self._lock:
+            kept = self._kept.get(digest_of(key))
+        return kept is not None and self._clock() < kept.fresh_until
+
+    def holder(self, key: str) -> ApiKey | None:
+        """Whose key it is, or None. While the database is away, a key that was good within the last ten minutes is
+        good. Raises `DatabaseUnavailable` for every other that has the form of one."""
+        if not is_key(key):
+            return None  # and the database is not asked
+        digest, asked_at = digest_of(key), self._clock()
+        with self._lock:
+            kept = self._kept.get(digest)
+        if kept is None or asked_at >= kept.fresh_until:
+            kept = self._asked(key, kept, asked_at)
+            with self._lock:
+                self._keep(digest, kept)
+        if kept is None or (kept.key.expires_at is not None and kept.key.expires_at <= self._now()):
+            return None
+        return kept.key
+
+    def _asked(self, key: str, kept: _Kept | None, asked_at: float) -> _Kept | None:
+        # From when it was asked: what was revoked while the answer was under way does not live longer for it.
+        until = asked_at + KEPT_S
+        try:
+            found = Keys(connected_cluster(self._settings)).holder(key)
+        except DatabaseUnavailable:
+            if kept is None or asked_at >= kept.confirmed_at + TRUSTED_S:
+                raise
+            return kept._replace(fresh_until=self._clock() + KEPT_S)
+        return None if found is None else _Kept(found, asked_at, until)
+
+    def _keep(self, digest: str, kept: _Kept | None) -> None:
+        self._kept.pop(digest, None)
+        if kept is not None:
+            self._kept[digest] = kept
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)

@@ -1,0 +1,1 @@
+"""Online scoring: which release serves, and which of its models are in memory."""

@@ -1,0 +1,184 @@
+"""Which release answers for a use case, opened and ready; a new one takes over once it is ready too.
+
+Every other second the database is asked what serves. While it is away, what is open goes on answering, and says so. A
+request never waits for a release to be replaced: it is opened and checked beside the one that serves.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from deployments.serving.cache import ModelCache, TenantModels
+from infra.database.cluster import connected_cluster
+from infra.database.serving import Deployed, ServingView
+from infra.settings import Settings
+from infra.space import TenantSpace, open_space
+from tasks.domain.errors import DatabaseUnavailable, NotFound, OrchardError, StorageUnavailable
+from tasks.domain.use_case import UseCase
+from tasks.ingestion.columns import convert
+from tasks.online.rows import RowReader
+from tasks.scorer import Scorer
+
+logger = logging.getLogger(__name__)
+
+REFRESH_S = 2.0
+"""So often the database is asked what serves."""
+
+STALE_S = 10.0
+"""Answers say so when the database has not been heard of for longer."""
+
+IDLE_S = 1_800.0
+"""A release that nobody asked for so long is closed."""
+
+PAUSE_S = 2.0
+"""After a release could not be opened, so long nobody tries again: requests do not wait for what is away."""
+
+KEPT_GROUPS = 2
+"""Row groups of a release's files that stay in memory beside the cache of models."""
+
+Name = tuple[str, str]
+
+
+@dataclass
+class Serving:
+    """An open release of one use case. Requests hold on to it until they are answered."""
+
+    space: TenantSpace
+    use_case: UseCase
+    version: int
+    scorer: Scorer
+    reader: RowReader
+    mark: str
+    used_at: float
+    files: ExitStack = field(repr=False)
+
+
+class Releases:
+    """The open releases of this process."""
+
+    def __init__(self, settings: Settings, cache: ModelCache, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings, self._cache, self._clock = settings, cache, clock
+        self._open: dict[Name, Serving] = {}
+        self._locks: dict[Name, threading.Lock] = {}
+        self._failed: dict[Name, tuple[float, OrchardError]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._heard_at = clock()
+        self._thread = threading.Thread(target=self._keep_up, daemon=True, name="releases")
+
+    def start(self) -> None:
+        """Begins to keep up with what serves."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops keeping up."""
+        self._stop.set()
+
+    def opened(self) -> int:
+        """How many releases are open."""
+        return len(self._open)
+
+    def stale_s(self) -> float:
+        """For how long nobody could say what serves; 0 while that is known."""
+        silent = self._clock() - self._heard_at
+        return silent if silent > STALE_S else 0.0
+
+    def serving(self, tenant: str, use_case: str) -> Serving:
+        """The open release of a use case; opened, if this is its first request. Raises `NotFound` without one,
+        `DatabaseUnavailable` or `StorageUnavailable` where it cannot be opened now, `Tampered`."""
+        name = (tenant, use_case)
+        found = self._open.get(name)
+        if found is None:
+            found = self._opened(name)
+        found.used_at = self._clock()
+        return found
+
+    def _opened(self, name: Name) -> Serving:
+        with self._lock:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:  # however many ask first, one opens it
+            if (found := self._open.get(name)) is not None:
+                return found
+            failed_at, error = self._failed.get(name, (0.0, None))
+            if error is not None and self._clock() - failed_at < PAUSE_S:
+                raise error
+            try:
+                deployed = self._deployed()
+                found = self._open[name] = self._open_release(name, deployed)
+            except (DatabaseUnavailable, StorageUnavailable) as problem:
+                self._failed[name] = (self._clock(), problem)
+                raise
+            self._failed.pop(name, None)
+            return found
+
+    def _deployed(self) -> Deployed:
+        asked_at = self._clock()
+        found = ServingView(connected_cluster(self._settings)).deployed()
+        self._heard_at = asked_at
+        return found
+
+    def _open_release(self, name: Name, deployed: Deployed) -> Serving:
+        tenant, use_case_id = name
+        space = open_space(self._settings, tenant)
+        use_case = space.tenant.use_case(use_case_id)
+        version = deployed.champions.get(name)
+        if version is None:
+            raise NotFound(f"no release of {use_case_id!r} serves yet", hint="train it: upload history first")
+        with ExitStack() as stack:
+            folder = stack.enter_context(space.registry.open_release(use_case_id, version))
+            models = TenantModels(self._cache, space.tenant.tier.value, tenant, (use_case_id, str(version)))
+            scorer = Scorer.open(folder, models, KEPT_GROUPS)
+            return Serving(
+                space=space,
+                use_case=use_case,
+                version=version,
+                scorer=scorer,
+                reader=RowReader(use_case, convert, space.pseudonyms),
+                mark=deployed.marks.get(tenant, ""),
+                used_at=self._clock(),
+                files=stack.pop_all(),
+            )
+
+    def _keep_up(self) -> None:
+        while not self._stop.wait(REFRESH_S):
+            try:
+                self.refresh()
+            except Exception as error:  # whatever it is, what is open goes on answering
+                logger.warning("what serves is not known: %s: %s", type(error).__name__, error)
+
+    def refresh(self) -> None:
+        """Replaces what serves no more, and closes what nobody asks for."""
+        if not self._open:
+            self._deployed()
+            return
+        deployed, now = self._deployed(), self._clock()
+        for name, serving in list(self._open.items()):
+            tenant, _ = name
+            if tenant not in deployed.marks or name not in deployed.champions or now - serving.used_at > IDLE_S:
+                self._drop(name, serving)
+            elif (deployed.champions[name], deployed.marks[tenant]) != (serving.version, serving.mark):
+                try:
+                    self._open[name] = self._open_release(name, deployed)
+                except OrchardError as error:
+                    logger.warning("release %d of %s.%s cannot be opened: %s", deployed.champions[name], *name, error)
+                    continue
+                self._forget(serving)
+
+    def _drop(self, name: Name, serving: Serving) -> None:
+        self._open.pop(name, None)
+        self._forget(serving)
+
+    def _forget(self, serving: Serving) -> None:
+        """Frees what a release takes, when the requests that it is answering are done."""
+        tenant = serving.space.tenant
+        current = self._open.get((tenant.id, serving.use_case.id))
+        if current is None or current.version != serving.version or current.space.tenant.tier is not tenant.tier:
+            self._cache.forget(tenant.tier.value, tenant.id, (serving.use_case.id, str(serving.version)))
+        timer = threading.Timer(30, serving.files.close)
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,71 @@
+"""What units of finished work used, booked in the transaction that stores their outcome: never lost, never doubled."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, String, cast, func, literal, select
+from sqlalchemy.dialects import postgresql
+
+from infra.database.tables import BatchRow, PartitionModelRow, RunRow, TenantRow, UploadRow, table
+from infra.database.usage_tables import UsageRow
+from infra.metering import Spent, peak_mb, shift
+from tasks.domain.names import Stage
+from tasks.domain.run import Batch, Run
+
+USAGE, RUNS, BATCHES, TENANTS = table(UsageRow), table(RunRow), table(BatchRow), table(TenantRow)
+UPLOADS, MODELS = table(UploadRow), table(PartitionModelRow)
+
+
+def book_batch(connection: Connection, tenant: str, batch: Batch, **counts: int) -> None:
+    """Books what this thread used since the batch's start. `counts`: rows, bytes and models, as columns of `usage`."""
+    attempts = (
+        select(BATCHES.c.attempts)
+        .where(BATCHES.c.tenant == tenant, BATCHES.c.run_id == batch.run_id, BATCHES.c.number == batch.number)
+        .scalar_subquery()
+    )
+    unit = func.concat(f"run/{batch.run_id}/batch/{batch.number}/", cast(attempts, String))
+    spent = shift().batch(batch.run_id)
+    _book(connection, tenant, batch.run_id, unit, spent, {"batch": batch.number, **counts})
+
+
+def book_rest(connection: Connection, tenant: str, run: Run, receipt: dict[str, object]) -> None:
+    """Books what this process used for the run beside its batches."""
+    counts: dict[str, object] = {}
+    if run.stage is Stage.INGESTION:
+        size = select(UPLOADS.c.size_bytes).where(UPLOADS.c.tenant == tenant, UPLOADS.c.upload_id == run.upload_id)
+        counts = {
+            "rows_in": receipt.get("read", 0),
+            "rows_out": receipt.get("accepted", 0),
+            "bytes_in": connection.scalar(size) or 0,
+        }
+    elif run.stage is Stage.TRAINING:
+        settled = select(func.count()).where(
+            MODELS.c.tenant == tenant,
+            MODELS.c.run_id == run.run_id,
+            MODELS.c.batch == 0,
+            MODELS.c.outcome == "reused",
+        )
+        counts = {"models_reused": connection.scalar(settled) or 0}
+    unit = literal(f"run/{run.run_id}/rest/{run.attempts}")
+    _book(connection, tenant, run.run_id, unit, shift().rest_of_run(run.run_id), counts)
+
+
+def _book(
+    connection: Connection, tenant: str, run_id: int, unit: object, spent: Spent, counts: dict[str, object]
+) -> None:
+    values = {
+        "unit": unit,
+        "process": shift().name,
+        "cpu_s": spent.cpu_s,
+        "wall_s": spent.wall_s,
+        "peak_mb": peak_mb(),
+        **counts,
+    }
+    known = [RUNS.c.tenant, RUNS.c.run_id, RUNS.c.use_case, RUNS.c.stage, RUNS.c.release_version, TENANTS.c.tier]
+    columns = [literal(value) if isinstance(value, str | int | float) else value for value in values.values()]
+    found = (
+        select(*known, *columns)
+        .join(TENANTS, TENANTS.c.tenant == RUNS.c.tenant)
+        .where(RUNS.c.tenant == tenant, RUNS.c.run_id == run_id)
+    )
+    names = [column.name for column in known] + list(values)
+    connection.execute(postgresql.insert(USAGE).from_select(names, found).on_conflict_do_nothing())

@@ -1,0 +1,189 @@
+"""Jobs of one tenant: asked for, begun, kept alive, ended. Whose turn it is, `infra.database.queue` decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, literal, or_, select, text, update
+from sqlalchemy.dialects import postgresql
+
+from infra.database.job_tables import JobRow, ScheduleRow
+from infra.database.tables import table
+from infra.database.tenant_rows import TenantRows
+from tasks.domain.errors import NotFound, Superseded
+from tasks.domain.job import Job, JobKind, JobStatus
+
+JOBS, SCHEDULES = table(JobRow), table(ScheduleRow)
+
+TRIES = 5
+"""So often a job is tried before it has failed for good."""
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 5, 300
+"""A job that failed for a passing reason waits so long before its next turn, twice as long each time."""
+
+SILENT_S = 15
+"""A run that was not heard of for so long is dead; it speaks every few seconds."""
+
+ENDED = (JobStatus.DONE.value, JobStatus.FAILED.value)
+
+
+class JobRecords(TenantRows):
+    """What waits for its turn, and what became of it."""
+
+    def request(
+        self, use_case: str, kind: JobKind, upload_id: str | None = None, *, by: str, upload_bytes: int = 0
+    ) -> Job:
+        """The job of that upload, or the one of its kind that waits already; a new one where there is none. A job of
+        an upload that had ended waits again."""
+        return self._transact_shared(
+            lambda connection: request_job(connection, self.tenant, use_case, kind, upload_id, by, upload_bytes)
+        )
+
+    def job(self, job_id: int) -> Job:
+        """Raises `NotFound`."""
+        found = self._jobs(JOBS.c.job_id == job_id)
+        if not found:
+            raise NotFound(f"tenant {self.tenant!r} has no job {job_id}")
+        return found[0]
+
+    def job_of_upload(self, upload_id: str) -> Job | None:
+        """The job of an upload; None where it never waited, because a command took it in at once."""
+        found = self._jobs(JOBS.c.upload_id == upload_id)
+        return found[0] if found else None
+
+    def jobs(self, use_case: str | None = None, limit: int = 100) -> list[Job]:
+        """Newest first."""
+        return self._jobs(*([] if use_case is None else [JOBS.c.use_case == use_case]), limit=limit)
+
+    def start_job(self, job_id: int, attempt: int, flow_run_id: str | None) -> Job:
+        """Marks an attempt as running. Raises `Superseded` when another attempt has taken its place: a run that was
+        given up, and starts after all, must not do the work a second time."""
+        silent = JOBS.c.heartbeat_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, SILENT_S)
+        mine = (
+            (JOBS.c.attempts == attempt)
+            & JOBS.c.status.not_in([JobStatus.DONE, JobStatus.WAITING])
+            & or_(JOBS.c.status != JobStatus.RUNNING, silent, JOBS.c.flow_run_id == flow_run_id)
+        )
+        values = {
+            "status": JobStatus.RUNNING.value, "started_at": func.now(), "heartbeat_at": func.now(),
+            "flow_run_id": flow_run_id, "error": None,
+        }  # fmt: skip
+        statement = update(JOBS).where(self._is_job(job_id), mine).values(values).returning(JOBS)
+        row = self._transact_shared(lambda connection: connection.execute(statement).mappings().one_or_none())
+        if row is None:
+            job = self.job(job_id)
+            raise Superseded(
+                f"attempt {attempt} of job {job_id} is no longer wanted", found=f"{job.status}, attempt {job.attempts}"
+            )
+        return job_of(row)
+
+    def beat(self, job_id: int, attempt: int) -> bool:
+        """Says that the attempt is alive; False when it was given up in the meantime."""
+        mine = self._is_job(job_id) & (JOBS.c.attempts == attempt) & (JOBS.c.status == JobStatus.RUNNING)
+        statement = update(JOBS).where(mine).values(heartbeat_at=func.now())
+        return bool(self._transact_shared(lambda connection: connection.execute(statement).rowcount))
+
+    def end_job(self, job_id: int, attempt: int, error: str | None = None) -> None:
+        """The attempt has ended for good: done or, with an error, failed."""
+        status = JobStatus.DONE if error is None else JobStatus.FAILED
+        values: dict[str, object] = {"status": status.value, "finished_at": func.now(), "error": error}
+        self._settle(job_id, attempt, values)
+
+    def give_back(self, job_id: int, attempt: int, error: str, *, at_once: bool = False) -> None:
+        """The attempt ended for a passing reason: the job waits again, a while longer each time, until it was tried
+        often enough. `at_once`: the reason was none of its own, so it does not wait longer."""
+        self._settle(job_id, attempt, given_back(error, at_once))
+
+    def watermark(self, use_case: str) -> object | None:
+        """How far the pulls of a use case have come; None before the first."""
+        query = select(SCHEDULES.c.watermark).where(self._own(SCHEDULES), *_pull(use_case))
+        kept = self._transact_shared(lambda connection: connection.scalar(query))
+        return None if kept is None else _restored(kept)
+
+    def save_watermark(self, use_case: str, value: object) -> None:
+        """Notes how far the pulls of a use case have come."""
+        kept = {"type": type(value).__name__, "value": value.isoformat() if isinstance(value, date) else value}
+        values = {"tenant": self.tenant, "use_case": use_case, "kind": JobKind.PULL.value, "watermark": kept}
+        insert = postgresql.insert(SCHEDULES).values(values)
+        keys = ["tenant", "use_case", "kind"]
+        statement = insert.on_conflict_do_update(index_elements=keys, set_={"watermark": kept})
+        self._transact_shared(lambda connection: connection.execute(statement))
+
+    def _settle(self, job_id: int, attempt: int, values: dict[str, object]) -> None:
+        statement = update(JOBS).where(self._is_job(job_id), JOBS.c.attempts == attempt).values(values)
+        self._transact_shared(lambda connection: connection.execute(statement))
+
+    def _is_job(self, job_id: int) -> ColumnElement[bool]:
+        return self._own(JOBS) & (JOBS.c.job_id == job_id)
+
+    def _jobs(self, *conditions: ColumnElement[bool], limit: int = 1) -> list[Job]:
+        query = select(JOBS).where(self._own(JOBS), *conditions).order_by(JOBS.c.job_id.desc()).limit(limit)
+        return self._transact_shared(lambda connection: [job_of(row) for row in connection.execute(query).mappings()])
+
+
+def _pull(use_case: str) -> tuple[ColumnElement[bool], ...]:
+    return SCHEDULES.c.use_case == use_case, SCHEDULES.c.kind == JobKind.PULL.value
+
+
+def _restored(kept: Mapping[str, Any]) -> object:
+    """A watermark as it was: JSON has neither dates nor times."""
+    types = {"datetime": datetime.fromisoformat, "Timestamp": datetime.fromisoformat, "date": date.fromisoformat}
+    return types.get(kept["type"], lambda value: value)(kept["value"])
+
+
+def request_job(
+    connection: Connection,
+    tenant: str,
+    use_case: str,
+    kind: JobKind,
+    upload_id: str | None,
+    by: str,
+    upload_bytes: int = 0,
+) -> Job:
+    """`JobRecords.request` within a transaction."""
+    values = {
+        "tenant": tenant, "use_case": use_case, "kind": kind.value, "upload_id": upload_id, "requested_by": by,
+        "upload_bytes": upload_bytes,
+    }  # fmt: skip
+    insert = postgresql.insert(JOBS).values(values)
+    if upload_id is None:
+        insert = insert.on_conflict_do_update(
+            index_elements=["tenant", "use_case", "kind"],
+            # Spelled out: once such a statement is prepared, no parameter is known to be what the index asks for.
+            index_where=text("upload_id IS NULL AND status = 'waiting'"),
+            set_={"error": JOBS.c.error},  # nothing, but the row comes back
+        )
+    else:
+        ended = JOBS.c.status.in_(ENDED)
+        again = {
+            "status": case((ended, JobStatus.WAITING.value), else_=JOBS.c.status),
+            "tries_left": case((ended, TRIES), else_=JOBS.c.tries_left),
+            "not_before": case((ended, func.now()), else_=JOBS.c.not_before),
+            "error": case((ended, None), else_=JOBS.c.error),
+        }
+        insert = insert.on_conflict_do_update(
+            index_elements=["tenant", "upload_id"], index_where=JOBS.c.upload_id.is_not(None), set_=again
+        )
+    return job_of(connection.execute(insert.returning(JOBS)).mappings().one())
+
+
+def given_back(error: str, at_once: bool) -> dict[str, object]:
+    """Column values of a job that waits again, or has been tried often enough."""
+    last = JOBS.c.tries_left <= 1
+    pause_s = func.least(LONGEST_WAIT_S, FIRST_WAIT_S * func.power(2, TRIES - JOBS.c.tries_left))
+    pause = func.make_interval(0, 0, 0, 0, 0, 0, literal(0) if at_once else pause_s)
+    return {
+        "status": case((last, JobStatus.FAILED.value), else_=JobStatus.WAITING.value),
+        "finished_at": case((last, func.now()), else_=None),
+        "tries_left": JOBS.c.tries_left - 1,
+        "not_before": func.now() + pause,
+        "heartbeat_at": None,
+        "error": error,
+    }
+
+
+def job_of(row: RowMapping) -> Job:
+    """A row as a value."""
+    return Job.model_validate({name: row[name] for name in Job.model_fields})

@@ -1,0 +1,82 @@
+"""The database goes away: who was let in of late still is, and nobody else."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from deployments.api.keyring import KEPT_S, TRUSTED_S, Keyring
+from infra import postgres
+from infra.database.cluster import started_cluster
+from infra.database.keys import Keys
+from infra.database.operator import Operator
+from infra.settings import Settings, load_settings
+from tasks.domain.access import Role
+from tasks.domain.errors import DatabaseUnavailable
+from tests.api.served import problem, serve
+from tests.samples import sample_tenant
+
+WRONG = f"orc_{'x' * 43}"
+
+
+@pytest.fixture
+def own() -> Iterator[Settings]:
+    """Settings of a PostgreSQL that runs, and may be stopped."""
+    with tempfile.TemporaryDirectory(prefix="orchard-test-") as folder:
+        settings = load_settings(home=Path(folder) / "home")
+        try:
+            yield settings
+        finally:
+            postgres.stop(settings.home)
+
+
+def test_without_a_database(own: Settings) -> None:
+    cluster = started_cluster(own)
+    Operator(cluster).onboard(sample_tenant("dark"))
+    keys = Keys(cluster)
+    reader_id, reader = keys.create("dark", "reader", Role.READER)
+    _, unseen = keys.create("dark", "unseen")
+    _, brief = keys.create("dark", "brief", life=timedelta(hours=1))
+    now, today = [0.0], [datetime.now(UTC)]
+    ring = Keyring(own, clock=lambda: now[0], now=lambda: today[0])
+    with serve(own) as api, api.client(reader) as known, api.client(unseen) as stranger, api.client("odd") as nobody:
+        assert known.get("/v1/key").status_code == 200
+        for key in (reader, brief):
+            assert ring.holder(key) is not None
+        postgres.stop(own.home)
+        time.sleep(KEPT_S)
+
+        began = time.monotonic()
+        assert known.get("/v1/key").status_code == 200
+        problem(known.post("/v1/sales/jobs", content=b"{}"), 403, "forbidden")  # what needs no database is answered
+        problem(known.get("/v1/uploads"), 503, "unavailable")
+        assert problem(stranger.get("/v1/key"), 503, "unavailable")
+        problem(nobody.get("/v1/key"), 401, "unauthenticated")
+        assert time.monotonic() - began < 5
+
+        for key in (WRONG, unseen):
+            with pytest.raises(DatabaseUnavailable):
+                ring.holder(key)
+        for after_s in (KEPT_S, 300.0, TRUSTED_S - 1):
+            now[0] = after_s
+            assert ring.holder(reader) is not None
+        today[0] += timedelta(hours=1)
+        assert ring.holder(brief) is None
+        now[0] = TRUSTED_S
+        now[0] += KEPT_S
+        with pytest.raises(DatabaseUnavailable):
+            ring.holder(reader)
+        assert not ring.remembers(reader)
+
+        keys = Keys(started_cluster(own))
+        assert ring.holder(reader) is not None
+        assert stranger.get("/v1/key").status_code == 200
+        assert known.get("/v1/uploads").status_code == 200
+        keys.revoke("dark", reader_id)
+        now[0] += KEPT_S
+        assert ring.holder(reader) is None

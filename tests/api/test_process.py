@@ -1,0 +1,57 @@
+"""`python -m deployments.api`: the process as a supervisor runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+
+from deployments.api.__main__ import HEADROOM_MB
+from deployments.api.lockouts import FAILURES
+from infra.settings import load_settings
+from tests.api.served import wait_for
+
+
+def test_it_serves_and_its_log_holds_no_query_and_no_key(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHARD_", "PREFECT_"))}
+    environment |= {"ORCHARD_HOME": str(tmp_path / "home"), "ORCHARD_API_PORT": str(port)}
+    environment["ORCHARD_TRUSTED_PROXIES"] = "127.0.0.1"
+    environment["PREFECT_SERVER_LOGGING_LEVEL"] = "INFO"  # an operator who wants to see more
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([sys.executable, "-m", "deployments.api"], env=environment, stdout=file, stderr=file)
+    try:
+        # There is no database, so its first dispatch fails; that has imported Prefect, which sets up all loggers anew.
+        wait_for(lambda: "dispatch failed: DatabaseUnavailable" in log.read_text(), 60)
+        headers = {"Authorization": "Bearer orc_hidden-key"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False) as client:
+            assert client.get("/v1/uploads", params={"filename": "hidden-name"}).status_code == 401
+            assert client.get("/odd%0Aline").status_code == 404
+            assert client.get("/healthz").status_code == 200
+            [_, limit] = psutil.Process(process.pid).rlimit(psutil.RLIMIT_DATA)[::-1]
+            assert limit == (load_settings().serving_memory_mb + HEADROOM_MB) * 10**6  # a bomb bursts alone
+            for address, expected in (("198.51.100.7", 429), ("198.51.100.8", 401)):  # each client by its own
+                forwarded = {"X-Forwarded-For": f"203.0.113.9, {address}"}  # the first is what the client says itself
+                for _ in range(FAILURES if expected == 429 else 1):
+                    client.get("/v1/key", headers=forwarded)
+                assert client.get("/v1/key", headers=forwarded).status_code == expected
+        wait_for(lambda: "GET /healthz 200" in log.read_text())
+    finally:
+        process.terminate()
+        code = process.wait(timeout=20)
+    text = log.read_text()
+    assert code in (0, -signal.SIGTERM), text
+    assert "GET /v1/uploads 401" in text
+    assert "GET /odd%0Aline 404" in text
+    assert "198.51.100.7 is locked out for 60 s" in text
+    assert "not in the audit: Report(action='access.lockout'" in text  # there is no database to take it
+    assert "hidden" not in text
+    assert "Traceback" not in text

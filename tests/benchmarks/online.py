@@ -1,0 +1,342 @@
+"""Online scoring under load, beside `mlflow models serve` on the same machine in the same run.
+
+`make bench-online` (needs Debian's `wrk`). The models are LightGBM's, 100 trees of 31 leaves; what is measured is the
+API of one process with authentication and validation on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import psutil
+from rich.console import Console
+
+from deployments.onboarding import onboard
+from deployments.platform import Platform, running_platform
+from infra import servers
+from infra.database.keys import Keys
+from infra.registry import initialise_registry
+from infra.settings import load_settings
+from infra.space import TenantSpace
+from tasks import bundle
+from tasks.domain.access import Role
+from tasks.domain.tenant import Tenant, Tier
+from tests.benchmarks import report
+from tests.benchmarks.cases import Results
+from tests.benchmarks.data import FEATURES, ONE, Size, unit_table, use_case
+from tests.serving.deployed import record_release
+
+TIERS = """
+free: {runs: 1, workers: 1, max_upload_bytes: 1000000, requests_per_s: 1000000, memory_share: 0.3}
+standard: {runs: 1, workers: 1, max_upload_bytes: 1000000, requests_per_s: 1000000, memory_share: 0.1}
+premium: {runs: 1, workers: 1, max_upload_bytes: 1000000, requests_per_s: 1000000, memory_share: 0.6}
+"""
+
+BOOSTERS = 32
+"""So many different models are trained; the partitions take turns with their bytes."""
+
+CACHED = 500
+PORT, MLFLOW_PORT = 8790, 8791
+SCRIPT = """
+local number = {first}
+local step = {step}
+request = function()
+  number = (number + step) % {partitions}
+  return wrk.format("POST", "{path}", {{
+    ["Content-Type"] = "application/json", ["Authorization"] = "Bearer {key}"
+  }}, string.format([==[{body}]==], number))
+end
+{delay}
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What `wrk` saw: requests per second, latencies in milliseconds, and how many requests were not answered."""
+
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+
+
+def row(partition: str) -> str:
+    """A row of a partition as JSON; `partition` may be a placeholder."""
+    values = ", ".join(f'"{name}": 0.5' for name in FEATURES)
+    return f'{{"unit": {partition}, "step": 1, {values}}}'
+
+
+def wrk(
+    url: str, path: str, body: str, *, key: str = "", connections: int = 8, seconds: int = 8, partitions: int = 1,
+    first: int = 0, step: int = 1, pause_ms: float = 0,
+) -> Load:  # fmt: skip
+    """Sends requests, each connection one at a time. `body` has `%d` where the partition goes."""
+    delay = f"delay = function() return {pause_ms:.0f} end" if pause_ms else ""
+    body = body if "%d" in body else body + "%.0s"
+    script = SCRIPT.format(first=first, step=step, partitions=partitions, path=path, key=key, body=body, delay=delay)
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        done = subprocess.run(
+            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", file.name, url],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done)))
+    if errors := re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", done):
+        failed += sum(map(int, errors.groups()))
+    found = re.search(r"Requests/sec:\s+([0-9.]+)", done)
+    assert found is not None, done
+    return Load(float(found[1]), _ms(done, "50%"), _ms(done, "99%"), failed)
+
+
+def _ms(text: str, percentile: str) -> float:
+    found = re.search(rf"{percentile}\s+([0-9.]+)(us|ms|s)\b", text)
+    assert found is not None, text
+    return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
+
+
+def boosters() -> list[lightgbm.Booster]:
+    """Models as training makes them."""
+    size = Size(BOOSTERS, 4_000)
+    made = []
+    for unit in range(BOOSTERS):
+        table = unit_table(size, unit, 0, size.rows)
+        x = np.column_stack([table[name].to_numpy() for name in FEATURES])
+        data = lightgbm.Dataset(x, table["y"].to_numpy())
+        made.append(lightgbm.train({"verbosity": -1, "num_threads": 2, "objective": "regression"}, data))
+    return made
+
+
+def write_bundle(folder: Path, models: list[bytes], partitions: int) -> Path:
+    """A bundle of so many partitions."""
+    folder.mkdir(parents=True)
+    parts = []
+
+    def entry(name: str, model: bytes | None) -> dict[str, Any]:
+        estimator = "lightgbm" if model is not None else "naive"
+        return {
+            "partition": name, "estimator": estimator, "spec": json.dumps({"categories": {}} if model else {}),
+            "model": model, "naive": [0.0], "rows": 4_000, "metric": 1.0, "naive_metric": 2.0, "data_hash": name,
+            "source_run": 1,
+        }  # fmt: skip
+
+    for first in range(0, partitions, 50):
+        numbers = range(first, min(partitions, first + 50))
+        parts.append(folder / f"batch-{first:05}.parquet")
+        bundle.write_part(parts[-1], [entry(f"unit={n}", models[n % len(models)]) for n in numbers])
+    parts.append(folder / "tenant-wide.parquet")
+    bundle.write_part(parts[-1], [entry("*", None)])
+    bundle.assemble(folder / "bundle", parts, use_case=use_case(ONE), tenant="bench")
+    return folder / "bundle"
+
+
+@contextmanager
+def api(platform: Platform) -> Iterator[psutil.Process]:
+    """The API in one process of its own."""
+    program = servers.Program(
+        "bench-api",
+        (sys.executable, "-m", "deployments.api"),
+        url=f"http://127.0.0.1:{PORT}",
+        ready=f"http://127.0.0.1:{PORT}/readyz",
+        environment={"ORCHARD_API_PORT": str(PORT)},
+    )
+    server = servers.start(platform.settings.home, program)
+    try:
+        yield psutil.Process(server.pid)
+    finally:
+        servers.stop(platform.settings.home, "bench-api")
+
+
+@contextmanager
+def mlflow_serves(booster: lightgbm.Booster, folder: Path) -> Iterator[str]:
+    """MLflow's own scoring server with one of the models."""
+    import mlflow.lightgbm
+
+    requirements = [f"{name}" for name in ("mlflow", "lightgbm")]
+    mlflow.lightgbm.save_model(booster, str(folder / "mlflow"), pip_requirements=requirements)
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "mlflow"), "-h", "127.0.0.1", "-p",
+        str(MLFLOW_PORT), "--env-manager", "local",
+    ]  # fmt: skip
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(
+        command, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{MLFLOW_PORT}"
+    try:
+        deadline = time.monotonic() + 60
+        while not servers.answers(f"{url}/ping"):
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise RuntimeError("mlflow models serve did not come up")
+            time.sleep(0.3)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+class Bench:
+    """The measurements."""
+
+    def __init__(self, platform: Platform, partitions: int, seconds: int, folder: Path, console: Console) -> None:
+        self.platform, self.partitions, self.seconds, self.folder = platform, partitions, seconds, folder
+        self.console, self.results = console, Results()
+
+    def say(self, text: str) -> None:
+        self.console.print(f"[dim]{text}[/]", highlight=False)
+
+    def tenant(self, name: str, tier: Tier, made: Path) -> str:
+        """A tenant with a release of the bundle; its key."""
+        onboard(self.platform, Tenant(id=name, name=name, tier=tier, use_cases=(use_case(ONE),)))
+        space: TenantSpace = self.platform.open_space(name)
+        record_release(space, ONE, made, 1)
+        return Keys(self.platform.cluster).create(name, "bench", Role.READER)[1]
+
+    def run(self) -> None:
+        self.say(f"training {BOOSTERS} models, writing {self.partitions:,} partitions")
+        made = boosters()
+        texts = [booster.model_to_string().encode() for booster in made]
+        folder = write_bundle(self.folder / "made", texts, self.partitions)
+        steady, sweeping = self.tenant("steady", Tier.PREMIUM, folder), self.tenant("sweeping", Tier.PREMIUM, folder)
+        with mlflow_serves(made[0], self.folder) as url:
+            self.say("mlflow models serve")
+            body = json.dumps({"dataframe_split": {"columns": list(FEATURES), "data": [[0.5] * len(FEATURES)]}})
+            self.load(url, "/invocations", body, seconds=2)
+            theirs = self.load(url, "/invocations", body)
+        add, url, path = self.results.add, f"http://127.0.0.1:{PORT}", f"/v1/{ONE}/predict"
+        one, hundred = f'{{"rows": [{row("%d")}]}}', f'{{"rows": [{", ".join([row("7")] * 100)}]}}'
+        add("mlflow models serve", "single rows, 8 connections", theirs.per_s, "requests/s")
+        add("mlflow models serve", "p50", theirs.p50_ms, "ms")
+        add("mlflow models serve", "p99", theirs.p99_ms, "ms")
+        with api(self.platform) as process:
+            self.load(url, path, one, key=steady, seconds=2)
+            self.say("warm single rows")
+            warm = self.load(url, path, one, key=steady)
+            add("warm single rows", "8 connections", warm.per_s, "requests/s")
+            add("warm single rows", "over MLflow's", warm.per_s / theirs.per_s, "×")
+            add("warm single rows", "p50", warm.p50_ms, "ms")
+            add("warm single rows", "p99", warm.p99_ms, "ms")
+            self.say("at half of that")
+            half = self.at(warm.per_s / 2, url, path, one, key=steady)
+            add("warm, half of saturation", "8 connections", half.per_s, "requests/s")
+            add("warm, half of saturation", "p99", half.p99_ms, "ms", 10.0)
+            self.say("100 rows a request")
+            many = self.load(url, path, hundred, key=steady)
+            add("100 rows a request", "8 connections", many.per_s, "requests/s")
+            add("100 rows a request", "p99", many.p99_ms, "ms")
+            self.say("cold partitions")
+            cold = self.load(url, path, one, key=steady, connections=1, partitions=self.partitions, first=1)
+            add("cold partitions", "1 connection", cold.per_s, "requests/s")
+            add("cold partitions", "p99", cold.p99_ms, "ms", 50.0)
+            self.say(f"{self.partitions:,} partitions through a cache of {CACHED}")
+            before = process.memory_info().rss
+            cycled = self.load(url, path, one, key=steady, connections=4, partitions=self.partitions, seconds=30)
+            add("all partitions, again and again", "4 connections", cycled.per_s, "requests/s")
+            add("all partitions, again and again", "memory grew", (process.memory_info().rss - before) / 1e6, "MB")
+            self.say("a sweeping tenant beside a steady one")
+            paced = self.at(200, url, path, one, key=steady, connections=2)
+            with self.beside(url, path, one, sweeping):
+                beside = self.at(200, url, path, one, key=steady, connections=2)
+            add("steady tenant alone", "p99", paced.p99_ms, "ms")
+            add("steady tenant beside a sweeping one", "p99", beside.p99_ms, "ms")
+            add("steady tenant beside a sweeping one", "p99 over alone", beside.p99_ms / paced.p99_ms, "×", 1.5)
+            self.say("training beside serving")
+            with self.training():
+                trained = self.at(200, url, path, one, key=steady, connections=2)
+            add("serving beside training", "p99", trained.p99_ms, "ms")
+            add("serving beside training", "p99 over alone", trained.p99_ms / paced.p99_ms, "×", 2.0)
+        add("all", "failed requests", self.failed, "", 0.0)
+
+    failed = 0
+
+    def load(self, url: str, path: str, body: str, **options: Any) -> Load:
+        found = wrk(url, path, body, **{"seconds": self.seconds, **options})
+        self.failed += found.failed
+        return found
+
+    def at(self, per_s: float, url: str, path: str, body: str, connections: int = 8, **options: Any) -> Load:
+        """About so many requests a second: each connection pauses before its next one."""
+        return self.load(url, path, body, connections=connections, pause_ms=1000 * connections / per_s, **options)
+
+    @contextmanager
+    def beside(self, url: str, path: str, body: str, key: str) -> Iterator[None]:
+        """A sweep over all partitions of another tenant, one request at a time, while the block runs."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as pool:
+            sweep = pool.submit(
+                self.load, url, path, body, key=key, connections=1, partitions=self.partitions, first=1,
+                seconds=self.seconds + 2, pause_ms=5,
+            )  # fmt: skip
+            time.sleep(1)
+            yield
+            sweep.result()
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Fits on all cores, as runs do it: in a process that gives way."""
+        from deployments.worker.tier_worker import NICENESS
+
+        code = (
+            f"import os; os.nice({NICENESS})\n"
+            "from concurrent.futures import ThreadPoolExecutor\n"
+            "import lightgbm, numpy as np\n"
+            "x = np.random.default_rng(0).normal(size=(4000, 10)); y = x[:, 0] * x[:, 1]\n"
+            "def fit(_): lightgbm.train({'verbosity': -1, 'num_threads': 1}, lightgbm.Dataset(x, y))\n"
+            "with ThreadPoolExecutor(os.cpu_count()) as pool: list(pool.map(fit, range(100000)))\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code])
+        try:
+            time.sleep(4)
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench-online", description=__doc__)
+    parser.add_argument("--partitions", type=int, default=10_000)
+    parser.add_argument("--seconds", type=int, default=8, help="of each measurement")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        parser.error("the load generator is not installed: apt-get install wrk")
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="orchard-online-") as name, ExitStack() as stack:
+        folder = Path(name)
+        (folder / "tiers.yaml").write_text(TIERS)
+        for variable in [each for each in os.environ if each.startswith("ORCHARD_")]:
+            del os.environ[variable]
+        text_bytes = 290_000
+        os.environ.update(
+            ORCHARD_HOME=str(folder / "home"),
+            ORCHARD_TIERS_FILE=str(folder / "tiers.yaml"),
+            ORCHARD_SERVING_MEMORY_MB=str(round(CACHED * 2 * text_bytes / 0.6 / 1e6)),
+        )
+        platform = stack.enter_context(running_platform(load_settings()))
+        for uri in platform.registry_uris():
+            initialise_registry(uri)
+        bench = Bench(platform, options.partitions, options.seconds, folder, console)
+        bench.run()
+        report.show(console, bench.results)
+
+
+if __name__ == "__main__":
+    main()

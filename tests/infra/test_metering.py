@@ -1,0 +1,130 @@
+"""What is booked of a unit of work: once, with its outcome, and for good."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from infra import metering
+from infra.database.connect import engine
+from infra.database.operator import Operator
+from infra.database.records import PostgresRecords
+from tasks.domain.names import Stage
+from tasks.domain.run import Batch, Run
+from tasks.domain.tenant import Tier
+from tests.conftest import MakeRecords
+from tests.infra.test_database import models, scores
+from tests.samples import sample_tenant
+
+
+def burn(seconds: float) -> None:
+    """Uses so much CPU on this thread."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        sum(range(1000))
+
+
+def usage(records: PostgresRecords) -> dict[str, dict[str, object]]:
+    with engine(records.url).connect() as connection:
+        found = connection.execute(text("SELECT * FROM usage ORDER BY at, unit")).mappings()
+        return {row["unit"]: dict(row) for row in found}
+
+
+def begin(records: PostgresRecords, stage: Stage = Stage.TRAINING, key: str = "k") -> tuple[Run, Batch]:
+    run = records.open_run(stage, "sales", key, dataset_version=1, release_version=1)
+    batch = Batch(run_id=run.run_id, number=1, bucket=0, partitions=("store=1,sku=1", "store=1,sku=2"), rows=20)
+    records.plan(run, [batch], models().iloc[:1].assign(partition="store=9,sku=9", outcome="reused"))
+    return run, batch
+
+
+@pytest.fixture(autouse=True)
+def shift() -> None:
+    metering.end_shift()
+
+
+def test_a_batch_has_the_cpu_of_its_thread_and_the_run_has_the_rest(make_records: MakeRecords) -> None:
+    records = make_records("metered")
+    run, batch = begin(records)
+    burn(0.2)
+
+    def work() -> None:
+        records.start_batch(batch)
+        burn(0.3)
+        records.finish_training_batch(batch, models(), bytes_in=100, bytes_out=10)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+    records.finish_run(run, {"partitions": 2})
+    found = usage(records)
+    done, rest = found[f"run/{run.run_id}/batch/1/1"], found[f"run/{run.run_id}/rest/1"]
+    named = ("use_case", "stage", "tier", "batch", "run_id", "release_version")
+    assert tuple(done[name] for name in named) == ("sales", "training", "standard", 1, run.run_id, 1)
+    assert (done["rows_in"], done["models_trained"], done["bytes_in"], done["bytes_out"]) == (403, 1, 100, 10)
+    assert 0.3 <= float(str(done["cpu_s"])) < 0.45
+    assert 0.2 <= float(str(rest["cpu_s"])) < 0.45  # and not the batch's again
+    assert rest["models_reused"] == 1
+    assert done["process"] == rest["process"]
+    assert float(str(done["wall_s"])) >= 0.3
+    assert float(str(done["peak_mb"])) > 10
+
+
+def test_what_is_finished_twice_is_booked_once(make_records: MakeRecords) -> None:
+    records = make_records("booked-once")
+    run, batch = begin(records)
+    for _ in range(2):
+        records.start_batch(batch)
+        records.finish_training_batch(batch, models())
+    for _ in range(2):
+        records.finish_run(run, {})
+    assert list(usage(records)) == [f"run/{run.run_id}/batch/1/1", f"run/{run.run_id}/rest/1"]
+
+
+def test_what_does_not_reach_the_database_is_not_booked(make_records: MakeRecords) -> None:
+    records = make_records("unbooked")
+    run, batch = begin(records, Stage.SCORING)
+    records.start_batch(batch)
+    with pytest.raises(Exception, match="answer"):
+        records.finish_scoring_batch(batch, scores([1.0]).rename_columns({"answer": "nowhere"}))
+    assert usage(records) == {}
+    records.start_batch(batch)
+    records.finish_scoring_batch(batch, scores([1.0, 2.0]), bytes_in=5)
+    done = usage(records)[f"run/{run.run_id}/batch/1/2"]
+    assert (done["rows_in"], done["rows_out"], done["bytes_in"]) == (20, 2, 5)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE usage SET cpu_s = 0", "DELETE FROM usage", "DELETE FROM processes"])
+def test_a_tenant_takes_nothing_back(make_records: MakeRecords, statement: str) -> None:
+    records = make_records("regretful")
+    run, _ = begin(records)
+    records.finish_run(run, {})
+    with engine(records.url).connect() as connection, pytest.raises(ProgrammingError, match="permission denied"):
+        connection.execute(text(statement))
+
+
+def test_a_process_is_read_again_and_again_under_one_name(make_records: MakeRecords) -> None:
+    records = make_records("observed")
+    begin(records)
+    records.read_process(job_id=3)
+    burn(0.2)
+    records.read_process(job_id=3, ended="done")
+    metering.end_shift()
+    records.read_process(job_id=4)
+    with engine(records.url).connect() as connection:
+        rows = connection.execute(text("SELECT * FROM processes ORDER BY job_id")).mappings().all()
+    assert [(row["job_id"], row["ended"], row["use_case"]) for row in rows] == [(3, "done", "sales"), (4, None, "")]
+    assert rows[0]["cpu_s"] >= 0.2
+    assert rows[1]["cpu_s"] < 0.2  # the shift before is not in it
+    assert rows[0]["read_at"] > rows[0]["started_at"]
+
+
+def test_a_change_of_tier_is_kept(operator: Operator) -> None:
+    tenant = sample_tenant("climber")
+    for tier in (Tier.FREE, Tier.FREE, Tier.PREMIUM, Tier.FREE):
+        operator.onboard(tenant.model_copy(update={"tier": tier}))
+    with engine(operator.cluster.operator_url).connect() as connection:
+        query = text("SELECT tier FROM memberships WHERE tenant = 'climber' ORDER BY since")
+        assert connection.scalars(query).all() == ["free", "premium", "free"]

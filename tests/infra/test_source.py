@@ -1,0 +1,79 @@
+"""Fetching what is new from a tenant's own database."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import make_url, text
+
+from infra.database.cluster import Cluster
+from infra.database.connect import session
+from infra.source import fetch
+from tasks.domain.errors import ContractBroken, InvalidDefinition, Retryable
+
+QUERY = "SELECT id, changed_at, amount FROM source.sales WHERE changed_at > :watermark"
+
+
+@pytest.fixture
+def url(postgres: Cluster) -> Iterator[str]:
+    """A database with a table of five rows, one an hour."""
+    with session(postgres.operator_url) as connection:
+        connection.execute(text("CREATE SCHEMA source"))
+        connection.execute(
+            text(
+                "CREATE TABLE source.sales AS SELECT n AS id, timestamptz '2026-01-01Z' + n * interval '1 hour'"
+                " AS changed_at, n * 1.5::double precision AS amount FROM generate_series(1, 5) AS n"
+            )
+        )
+        try:
+            yield postgres.operator_url
+        finally:
+            connection.execute(text("DROP SCHEMA source CASCADE"))
+
+
+def test_only_what_is_new_is_fetched(url: str, tmp_path: Path) -> None:
+    into = tmp_path / "rows.parquet"
+    first = fetch(url, QUERY, "changed_at", "2026-01-01T00:00:00Z", into)
+    assert first.rows == 5
+    assert first.watermark == dt.datetime(2026, 1, 1, 5, tzinfo=dt.UTC)
+    assert sorted(pq.read_table(into)["id"].to_pylist()) == [1, 2, 3, 4, 5]
+    nothing = fetch(url, QUERY, "changed_at", first.watermark, tmp_path / "none.parquet")
+    assert nothing == (0, first.watermark)
+    assert not (tmp_path / "none.parquet").exists()
+    later = fetch(url, QUERY, "changed_at", dt.datetime(2026, 1, 1, 3, tzinfo=dt.UTC), into)
+    assert (later.rows, later.watermark) == (2, first.watermark)
+
+
+def test_numbers_can_be_watermarks(url: str, tmp_path: Path) -> None:
+    query = "SELECT * FROM source.sales WHERE id > :watermark"
+    assert fetch(url, query, "id", 3, tmp_path / "a.parquet") == (2, 5)
+
+
+def test_mistakes_are_told_without_the_password(url: str, tmp_path: Path) -> None:
+    password = make_url(url).password
+    into = tmp_path / "a.parquet"
+    with pytest.raises(ContractBroken, match="lacks its watermark"):
+        fetch(url, QUERY, "updated", "2026-01-01", into)
+    with pytest.raises(InvalidDefinition, match=r"(?s)did not work.*no_such_table") as caught:
+        fetch(url, "SELECT * FROM no_such_table WHERE x > :watermark", "x", 1, into)
+    assert password
+    assert password not in str(caught.value)
+    with pytest.raises(InvalidDefinition, match="cannot be reached with this URL"):
+        fetch("nonsense://a:b@c/d", QUERY, "changed_at", 1, into)
+    away = "postgresql+psycopg://a:hidden@127.0.0.1:1/d"
+    with pytest.raises(Retryable, match="did not work") as caught_away:
+        fetch(away, QUERY, "changed_at", 1, into)
+    assert "hidden" not in str(caught_away.value)
+
+
+def test_the_words_of_a_database_with_personal_data_are_not_told(url: str, tmp_path: Path) -> None:
+    query = "SELECT 'anna'::integer AS x WHERE 1 > :watermark"
+    with pytest.raises(InvalidDefinition, match="anna"):
+        fetch(url, query, "x", 0, tmp_path / "a.parquet")
+    with pytest.raises(InvalidDefinition, match="InvalidTextRepresentation") as caught:
+        fetch(url, query, "x", 0, tmp_path / "a.parquet", quotable=False)
+    assert "anna" not in str(caught.value)

@@ -1,0 +1,1 @@
+"""A tenant leaves: export, erasure, certificate."""

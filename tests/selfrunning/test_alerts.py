@@ -1,0 +1,60 @@
+"""A run that fails is told to whoever the operator named."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
+
+from deployments.provision import ALERT, provision
+from tests.benchmarks.platform.running import until
+from tests.selfrunning.conftest import Site
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def pager() -> Iterator[tuple[str, list[Any]]]:
+    """An address, and what was sent there."""
+    heard: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/alerts", heard
+    server.shutdown()
+
+
+def test_a_failed_run_reaches_the_pager(site: Site, pager: tuple[str, list[Any]]) -> None:
+    url, heard = pager
+    Webhook(url=url, method="POST").save("pager", overwrite=True)  # type: ignore[unused-coroutine]
+    settings = site.running.settings.model_copy(update={"alert_block": "webhook/pager"})
+    assert provision(settings) == [f"automation {ALERT!r}: new, tells webhook/pager"]
+    assert provision(settings) == []
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("pipeline/pipeline-free")
+        run = client.create_flow_run_from_deployment(
+            deployment.id, parameters={"tenant": 'no"body', "upload_id": "missing"}
+        )
+    until(lambda: heard, 90)
+    [alert] = heard
+    assert alert["tenant"] == 'no"body'
+    assert alert["stage"] == "pipeline"
+    assert "there is no tenant" in alert["cause"]
+    assert str(run.id) in alert["run"]
+    assert "orchard receipts" in alert["try"]
+    assert provision(site.running.settings) == [f"automation {ALERT!r}: removed, no block is set"]
