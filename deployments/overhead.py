@@ -23,17 +23,24 @@ def readings(settings: Settings) -> list[Reading]:
     """One per part that runs here, the API's apart: its processes tell for themselves."""
     home = settings.home
     parts: dict[str, list[psutil.Process]] = {}
+    found: list[Reading | None] = []
     if supervised(settings):
         for part, process in processes_of(home):
             parts.setdefault(part or servers.SUPERVISOR, []).append(process)
     else:
         for name in (PREFECT, MLFLOW_TRAINING, MLFLOW_PRODUCTION):
-            if (server := servers.running(home, name)) is not None:
-                parts[name] = _tree(server.pid)
+            if (reading := server_reading(settings, name)) is not None:
+                found.append(reading)
         if settings.database_url is None and (address := postgres.address(home)) is not None:
             parts[POSTGRESQL] = _tree(address.pid)
-    found = (_reading(part, processes) for part, processes in parts.items() if part != API)
+    found += [_reading(part, processes) for part, processes in parts.items() if part != API]
     return [reading for reading in found if reading is not None]
+
+
+def server_reading(settings: Settings, name: str) -> Reading | None:
+    """Of a server that a command has started; None when it does not run."""
+    server = servers.running(settings.home, name)
+    return _reading(name, _tree(server.pid)) if server is not None else None
 
 
 def command_reading() -> Reading:

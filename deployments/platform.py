@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from infra import postgres, servers
 from infra.database.cluster import Cluster, started_cluster
+from infra.metering import booked_elsewhere, ended_cpu_s
 from infra.settings import Settings
 from infra.space import TenantSpace, open_space
 from tasks.domain.errors import OrchardError
@@ -107,6 +108,21 @@ def _tell_overhead(platform: Platform) -> None:
         record_overhead(platform.cluster, [*readings(platform.settings), command_reading()])
 
 
+def _stop_prefect(platform: Platform) -> None:
+    """Stops it once it has this process's events, and tells what it has used until its end."""
+    from deployments.overhead import server_reading
+    from infra.database.overhead import record_overhead
+
+    _send_events()
+    reading, before = server_reading(platform.settings, PREFECT), ended_cpu_s()
+    with booked_elsewhere():
+        servers.stop(platform.settings.home, PREFECT)
+    if reading is not None:
+        with suppress(OrchardError):
+            last = max(reading.cpu_s, ended_cpu_s() - before)
+            record_overhead(platform.cluster, [reading._replace(cpu_s=last)])
+
+
 def _registries(platform: Platform, report: Report) -> None:
     """Makes MLflow's tables, once: runs have logins of tenants, who may not."""
     from infra.registry.policies import confined
@@ -137,8 +153,7 @@ def _prefect(platform: Platform, started: ExitStack, keep: bool, report: Report)
             port = servers.free_port(settings.prefect_port, settings.host)
             running = servers.start(settings.home, platform.prefect_program(port))
             if not keep:
-                started.callback(servers.stop, settings.home, PREFECT)
-                started.callback(_send_events)  # runs before the server stops
+                started.callback(_stop_prefect, platform)
         server = running
     os.environ.update(client_environment(settings, server.url, settings.prefect_auth()))
 

@@ -12,12 +12,20 @@ import resource
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
 def process_cpu_s() -> float:
     """CPU seconds, user and system, of all threads of this process."""
     return time.process_time()
+
+
+def ended_cpu_s() -> float:
+    """CPU seconds of this process's children that have ended and were waited for, and of theirs."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def peak_mb() -> float:
@@ -88,6 +96,18 @@ class Shift:
 _shift: Shift | None = None
 _ended_at_s = 0.0
 _shifts_cpu_s = 0.0
+_booked_elsewhere_cpu_s = 0.0
+
+
+@contextmanager
+def booked_elsewhere() -> Iterator[None]:
+    """Processes that this one started and that end within the block tell for themselves what they have used."""
+    global _booked_elsewhere_cpu_s
+    before = ended_cpu_s()
+    try:
+        yield
+    finally:
+        _booked_elsewhere_cpu_s += ended_cpu_s() - before
 
 
 def shift() -> Shift:
@@ -107,5 +127,6 @@ def end_shift() -> None:
 
 
 def idle_cpu_s() -> float:
-    """CPU seconds of this process that belong to no shift."""
-    return process_cpu_s() - _shifts_cpu_s - (_shift.cpu_s() if _shift is not None else 0.0)
+    """CPU seconds of this process, and of programs that it ran to their end, that belong to no shift."""
+    own = process_cpu_s() + ended_cpu_s() - _booked_elsewhere_cpu_s
+    return own - _shifts_cpu_s - (_shift.cpu_s() if _shift is not None else 0.0)

@@ -23,6 +23,7 @@ from deployments.platform import Platform, running_platform
 from infra.database.cluster import connected_cluster
 from infra.database.operator import Operator
 from infra.definitions import parse
+from infra.metering import booked_elsewhere
 from infra.settings import Settings, load_settings
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Purpose
@@ -111,6 +112,7 @@ def _work(platform: Platform, todo: dict[str, Work], servers: ExitStack, *, keep
     total = sum(len(work) for work in todo.values())
     context = multiprocessing.get_context("spawn")  # a fork would inherit threads of LightGBM and Prefect
     with (
+        booked_elsewhere(),
         ProcessPoolExecutor(os.cpu_count() or 2, mp_context=context) as pool,
         Progress(*columns, console=errors, transient=True) as progress,
     ):

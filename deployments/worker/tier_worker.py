@@ -14,6 +14,7 @@ import runpy
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import anyio
 import anyio.abc
 from prefect.client.schemas.objects import FlowRun
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+
+from tasks.domain.errors import OrchardError
 
 PRELOADED = [
     "deployments.worker.tier_worker", "deltalake", "great_expectations", "great_expectations.expectations", "lightgbm",
@@ -92,8 +95,23 @@ def run_engine(flow_run_id: str, environment: dict[str, str]) -> None:
 
     sys.argv = ["prefect.engine", flow_run_id]
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="runpy")  # it is preloaded, and meant to be
-    with without_heartbeats():
-        runpy.run_module("prefect.engine", run_name="__main__")
+    try:
+        with without_heartbeats():
+            runpy.run_module("prefect.engine", run_name="__main__")
+    finally:
+        _tell_overhead()
+
+
+def _tell_overhead() -> None:
+    """What this process has used for no tenant: all of it where the flow was the platform's own, such as dispatch."""
+    from deployments.overhead import own_reading
+    from infra.database.cluster import connected_cluster
+    from infra.database.overhead import record_overhead
+    from infra.metering import idle_cpu_s
+    from infra.settings import load_settings
+
+    with suppress(OrchardError):  # the work is done: a meter must not make it fail
+        record_overhead(connected_cluster(load_settings()), [own_reading("runs", idle_cpu_s())])
 
 
 def _limit_memory(size_bytes: int) -> None:

@@ -6,7 +6,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,28 +91,18 @@ def stage() -> Iterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="orchard-faults-") as folder:
         settings = load_settings(home=Path(folder) / "home", prefect_port=own_port(4800))
         try:
-            with running_platform(settings) as platform, ThreadPoolExecutor(1) as beside:
-                registries = beside.submit(_initialise, platform)
-                with running_platform(settings, prefect=True):
-                    registries.result()
-                    scratch = Path(folder) / "tmp"
-                    scratch.mkdir()
-                    quiet = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "TMPDIR": str(scratch), "OPENBLAS_NUM_THREADS": "1"}
-                    environment = os.environ | quiet | {"ORCHARD_HOME": str(settings.home)}
-                    os.environ.clear()
-                    os.environ.update(before)  # the rest of the session has servers of its own
-                    zygote = Zygote(environment, Path(folder))
-                    try:
-                        yield Stage(platform, zygote, write_chapters(Path(folder) / "files"))
-                    finally:
-                        zygote.close()
+            with running_platform(settings, prefect=True) as platform:
+                scratch = Path(folder) / "tmp"
+                scratch.mkdir()
+                quiet = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "TMPDIR": str(scratch), "OPENBLAS_NUM_THREADS": "1"}
+                environment = os.environ | quiet | {"ORCHARD_HOME": str(settings.home)}
+                os.environ.clear()
+                os.environ.update(before)  # the rest of the session has servers of its own
+                zygote = Zygote(environment, Path(folder))
+                try:
+                    yield Stage(platform, zygote, write_chapters(Path(folder) / "files"))
+                finally:
+                    zygote.close()
         finally:
             os.environ.clear()
             os.environ.update(before)
-
-
-def _initialise(platform: Platform) -> None:
-    from infra.registry import initialise_registry
-
-    for uri in platform.registry_uris():
-        initialise_registry(uri)

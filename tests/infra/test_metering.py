@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,3 +130,14 @@ def test_a_change_of_tier_is_kept(operator: Operator) -> None:
     with engine(operator.cluster.operator_url).connect() as connection:
         query = text("SELECT tier FROM memberships WHERE tenant = 'climber' ORDER BY since")
         assert connection.scalars(query).all() == ["free", "premium", "free"]
+
+
+def test_programs_are_nobodys_unless_they_tell_for_themselves() -> None:
+    program = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"]
+    before = metering.idle_cpu_s()
+    subprocess.run(program, check=True)
+    assert metering.idle_cpu_s() - before >= 0.3
+    before = metering.idle_cpu_s()
+    with metering.booked_elsewhere():
+        subprocess.run(program, check=True)
+    assert metering.idle_cpu_s() - before < 0.3

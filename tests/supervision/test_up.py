@@ -28,6 +28,14 @@ PARTS = {
     "worker-tier-free", "worker-tier-standard", "worker-tier-premium", "worker-operations",
 }  # fmt: skip
 UP_TIMEOUT_S = 240
+OVERHEAD = """
+from sqlalchemy import text
+from infra.database.cluster import connected_cluster
+from infra.database.connect import transact
+from infra.settings import load_settings
+query = text("SELECT part FROM overhead GROUP BY part HAVING sum(cpu_s) > 0")
+print(*transact(connected_cluster(load_settings()).operator_url, lambda connection: connection.scalars(query).all()))
+"""
 pytestmark = pytest.mark.slow  # about three minutes
 KEPT = """
 from deployments.platform import running_platform
@@ -134,6 +142,11 @@ def test_a_second_up_changes_nothing(up: Operator) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "already up" in answer.stdout
     assert {name: part["pid"] for name, part in up.parts().items()} == before
+
+
+def test_what_serves_everybody_is_metered(up: Operator) -> None:
+    """Servers, workers, and the runs of the platform itself: dispatch has one every few seconds."""
+    until(lambda: {"runs", "api", *PARTS - {"inbox"}} <= set(up.python(OVERHEAD).stdout.split()), timeout_s=150)
 
 
 def test_prefect_has_a_login_and_the_secrets_are_shown_on_request_only(up: Operator) -> None:
