@@ -18,6 +18,9 @@ from infra.database.overhead import Reading
 from infra.metering import idle_cpu_s, peak_mb
 from infra.settings import Settings
 
+TENANTS_WORKER = f"{WORKER}tenant"
+"""The part of workers that serve one tenant's own pool."""
+
 
 def readings(settings: Settings) -> list[Reading]:
     """One per part that runs here, the API's apart: its processes tell for themselves."""
@@ -67,19 +70,21 @@ def _reading(part: str, processes: Sequence[psutil.Process]) -> Reading | None:
     """The processes' own time and that of children that have ended; of a worker's, not: those were runs."""
     worker = part.startswith(WORKER)
     counted = _without_runs(processes) if worker else processes
-    total, peak, began = 0.0, 0.0, []
+    total, peak, began = 0.0, 0.0, list[tuple[float, int]]()
     for process in counted:
         try:
             with process.oneshot():
                 times = process.cpu_times()
                 total += times.user + times.system + (0.0 if worker else times.children_user + times.children_system)
                 peak += process.memory_info().rss / 2**20
-                began.append(process.create_time())
+                began.append((process.create_time(), process.pid))
         except psutil.Error:  # it has ended: its parent has its time
             continue
     if not began:
         return None
-    return Reading(f"{part} {min(began):.2f}", part, total, time.time() - min(began), peak)
+    since, pid = min(began)
+    named = TENANTS_WORKER if part.startswith(TENANTS_WORKER) else part  # overhead outlives a tenant, its name must not
+    return Reading(f"{named} {pid} {since:.2f}", named, total, time.time() - since, peak)
 
 
 def _without_runs(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -122,11 +122,10 @@ def killed_erasure(name: str, moment: str) -> None:
     assert process.stderr is not None
     for line in process.stderr:
         if moment in line:
-            time.sleep(0.2)
+            process.send_signal(signal.SIGKILL)
             break
     else:
         raise AssertionError(f"it never came to {moment!r}")
-    process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
 
