@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import psutil
 
 from deployments.platform import MLFLOW_PRODUCTION, MLFLOW_TRAINING, PREFECT, supervised
-from deployments.supervision.parts import API, POSTGRESQL, WORKER
+from deployments.supervision.parts import API, POSTGRESQL, WORKER, is_own_worker
 from deployments.supervision.processes import processes_of
 from infra import postgres, servers
 from infra.database.overhead import Reading
@@ -19,7 +19,7 @@ from infra.metering import idle_cpu_s, peak_mb
 from infra.settings import Settings
 
 TENANTS_WORKER = f"{WORKER}tenant"
-"""The part of workers that serve one tenant's own pool."""
+"""The part of workers that serve one tenant's own pool: overhead outlives a tenant, whose name must not."""
 
 
 def readings(settings: Settings) -> list[Reading]:
@@ -34,8 +34,8 @@ def readings(settings: Settings) -> list[Reading]:
         for name in (PREFECT, MLFLOW_TRAINING, MLFLOW_PRODUCTION):
             if (reading := server_reading(settings, name)) is not None:
                 found.append(reading)
-        if settings.database_url is None and (address := postgres.address(home)) is not None:
-            parts[POSTGRESQL] = _tree(address.pid)
+    if settings.database_url is None and (address := postgres.address(home)) is not None:
+        parts[POSTGRESQL] = _tree(address.pid)  # its processes have no environment that could be read
     found += [_reading(part, processes) for part, processes in parts.items() if part != API]
     return [reading for reading in found if reading is not None]
 
@@ -83,7 +83,7 @@ def _reading(part: str, processes: Sequence[psutil.Process]) -> Reading | None:
     if not began:
         return None
     since, pid = min(began)
-    named = TENANTS_WORKER if part.startswith(TENANTS_WORKER) else part  # overhead outlives a tenant, its name must not
+    named = TENANTS_WORKER if is_own_worker(part) else part
     return Reading(f"{named} {pid} {since:.2f}", named, total, time.time() - since, peak)
 
 
