@@ -12,9 +12,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tasks.domain.errors import InvalidDefinition
+from tasks.domain.prices import PriceBook
 from tasks.domain.tenant import Tenant, Tier, TierPolicy
 
 MAX_BYTES = 5_000_000
+DEFAULT_PRICES = "deployments/prices.yaml"
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -43,6 +45,15 @@ def load_tiers(path: Path | None = None) -> dict[Tier, TierPolicy]:
 
     tiers = parse(Tiers, source.read_bytes(), str(path or "deployments/tiers.yaml"))
     return {Tier.FREE: tiers.free, Tier.STANDARD: tiers.standard, Tier.PREMIUM: tiers.premium}
+
+
+def load_prices(path: Path | None = None) -> PriceBook:
+    """The price book of a file, or the default one. Raises `InvalidDefinition`."""
+    if path is None:
+        return parse(PriceBook, files("deployments").joinpath("prices.yaml").read_bytes(), DEFAULT_PRICES)
+    if not path.is_file():
+        raise InvalidDefinition("there is no such price book file", where=str(path))
+    return parse(PriceBook, path.read_bytes(), str(path))
 
 
 def parse(kind: type[Model], text: bytes, where: str) -> Model:

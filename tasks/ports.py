@@ -258,10 +258,12 @@ class Records(Protocol):
 PARTITION_MODEL = (
     "partition", "batch", "outcome", "estimator", "rows", "data_hash", "metric", "naive_metric", "holdout_rows",
     "holdout_sum", "naive_sum", "new_rows", "new_metric", "new_champion_metric", "seconds", "reason", "source_run",
+    "tenant_wide_metric", "model_bytes",
 )  # fmt: skip
-"""Columns of a partition in a training run: `metric` and `naive_metric` on the holdout; `*_sum` their per-row losses
-summed, so that weighted metrics add up; `new_*` compare candidate and champion on holdout rows that entered after the
-champion's dataset version; `reason` why it was rejected or failed; `source_run` the run that fitted it."""
+"""Columns of a partition in a training run: `metric`, `naive_metric` and `tenant_wide_metric` on the holdout; `*_sum`
+their per-row losses summed, so that weighted metrics add up; `new_*` compare candidate and champion on holdout rows
+that entered after the champion's dataset version; `reason` why it was rejected or failed; `source_run` the run that
+fitted it; `model_bytes` of its model's text."""
 
 PREDICTION = (
     "partition", "row_key", "prediction", "label", "probabilities", "baseline", "answer", "fallback", "model_run",

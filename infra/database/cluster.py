@@ -18,6 +18,7 @@ from sqlalchemy.exc import ProgrammingError
 from infra import postgres
 from infra.database.connect import driver, normalised, session, transact
 from infra.database.migrate import migrate
+from infra.database.rates import copy_rates, provide_default
 from infra.settings import Settings, derived_password
 from tasks.domain.errors import DatabaseUnavailable, InvalidDefinition
 
@@ -123,6 +124,7 @@ def started_cluster(settings: Settings) -> Cluster:
         check_reachable(cluster)
         _provide(cluster.operator_url, cluster, services)
     migrate(cluster.operator_url)
+    provide_default(cluster.operator_url)
     for tenant in transact(cluster.operator_url, lambda c: c.scalars(SILOS).all()):
         provide_silo(cluster, tenant)
     return cluster
@@ -146,6 +148,7 @@ def provide_silo(cluster: Cluster, tenant: str) -> None:
             hint="ALTER ROLE … CREATEDB, or create the database by hand",
         ) from None
     migrate(cluster.silo_url(tenant))
+    copy_rates(cluster.operator_url, cluster.silo_url(tenant))
 
 
 def drop_silo(cluster: Cluster, tenant: str) -> None:

@@ -26,8 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from infra.database.connect import transact
+from infra.database.price_tables import metadata
 from infra.database.tables import UseCaseRow, table
-from infra.database.usage_tables import metadata
 from tasks.domain.use_case import UseCase
 
 SECRET_COLUMNS = frozenset({"digest", "token", "personal_key"})

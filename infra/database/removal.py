@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, t
 
 from infra.database.cluster import Cluster, drop_silo, silo_database, tenant_login
 from infra.database.connect import close_pools, driver, session, transact
+from infra.database.price_tables import metadata
 from infra.database.tables import predictions_of, table
 from infra.database.trust_tables import AuditDetailRow, ErasureRow
-from infra.database.usage_tables import metadata
 from tasks.domain.errors import Busy, Permanent
 
 KEPT = {table(ErasureRow).name, table(AuditDetailRow).name}

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import func, insert, text
+from sqlalchemy import text
 
 from infra.database.cluster import Cluster
 from infra.database.connect import transact
-from infra.database.tables import predictions_of, table
-from infra.database.usage_tables import StoredRow
+from infra.database.tables import predictions_of
 
-STORED = table(StoredRow)
+CHANGED = text(
+    """
+    INSERT INTO stored (tenant, use_case, place, at, bytes)
+    SELECT :tenant, :use_case, :place, now(), :bytes
+    WHERE :bytes IS DISTINCT FROM (
+        SELECT bytes FROM stored WHERE (tenant, use_case, place) = (:tenant, :use_case, :place)
+        ORDER BY at DESC LIMIT 1)
+    """
+)
 
 
 class Stored(NamedTuple):
@@ -25,11 +32,10 @@ class Stored(NamedTuple):
 
 
 def record_stored(cluster: Cluster, readings: Iterable[Stored]) -> None:
-    """Stores readings of one moment, which hold until the next ones."""
+    """Stores readings of one moment, each of which holds until another differs from it."""
     rows = [reading._asdict() for reading in readings]
     if rows:
-        statement = insert(STORED).values(at=func.now())
-        transact(cluster.operator_url, lambda connection: connection.execute(statement, rows))
+        transact(cluster.operator_url, lambda connection: connection.execute(CHANGED, rows))
 
 
 def database_bytes(url: str, tenant: str) -> dict[str, int]:

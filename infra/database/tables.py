@@ -181,6 +181,8 @@ class PartitionModelRow(SQLModel, table=True):
     seconds: float | None = Field(sa_type=Double)
     reason: str | None = text_column()
     source_run: int | None = Field(sa_type=BigInteger)
+    tenant_wide_metric: float | None = Field(sa_type=Double)
+    model_bytes: int | None = Field(sa_type=BigInteger)
 
 
 class ScoringRunRow(SQLModel, table=True):

@@ -8,13 +8,14 @@ from psycopg import sql
 from sqlalchemy import Connection, Table, text
 
 from infra.database.connect import driver, transact
+from infra.database.price_tables import metadata
 from infra.database.tables import PredictionRow, predictions_of, table
-from infra.database.usage_tables import metadata
 
 SHARED = frozenset(
     {
         "tenants", "use_cases", "jobs", "schedules", "api_keys", "operator_keys", "audit", "audit_details",
         "tenant_secrets", "erasures", "stored", "memberships", "overhead",
+        "price_books", "price_rates", "invoices",
     }
 )  # fmt: skip
 """Tables whose rows are in the shared database, wherever a tenant's data is."""

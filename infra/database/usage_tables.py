@@ -76,7 +76,7 @@ class ProcessRow(SQLModel, table=True):
 
 
 class StoredRow(SQLModel, table=True):
-    """One row per use case, place (`lake`, `models`, `database`) and reading: bytes that it holds from then on."""
+    """One row per use case, place (`lake`, `models`, `database`) and change: bytes that it holds from then on."""
 
     __tablename__ = "stored"
     __table_args__ = (belongs_to("tenants", "tenant"),)

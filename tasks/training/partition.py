@@ -27,11 +27,11 @@ SHOWN_ROWS = 100
 class Trained:
     """What became of a partition; `model` is its row for the bundle, None where it has none.
 
-    `metric` and `naive_metric` are on the holdout, `holdout_sum` and `naive_sum` the losses that they are
-    made of. They judge the model before its refit, and the naive rule as the training rows give it. `new_*`
-    are the same for the candidate and for what serves now, on holdout rows that are new since. `shown` are the first
-    few holdout rows for a plot: what was true, and what the chosen model had said (of a class: 1 or 0, and its
-    probability; it is the last class).
+    `metric` and `naive_metric` are on the holdout, `holdout_sum` and `naive_sum` the losses that they are made of,
+    `tenant_wide_metric` is the tenant-wide model's. They judge the model before its refit, and the naive rule as the
+    training rows give it. `new_*` are the same for the candidate and for what serves now, on holdout rows that are new
+    since. `shown` are the first few holdout rows for a plot: what was true, and what the chosen model had said (of a
+    class: 1 or 0, and its probability; it is the last class).
     """
 
     outcome: PartitionOutcome
@@ -46,6 +46,7 @@ class Trained:
     new_rows: int = 0
     new_metric: float = math.nan
     new_champion_metric: float = math.nan
+    tenant_wide_metric: float = math.nan
     reason: str = ""
     model: dict[str, Any] | None = None
     shown: tuple[tuple[float, float], ...] = ()
@@ -111,6 +112,9 @@ def train_partition(
         holdout_sum,
         naive_sum,
     )
+    if Estimator.TENANT_WIDE in losses:
+        its_sum = _sum(losses[Estimator.TENANT_WIDE][validation_rows:])
+        trained = replace(trained, tenant_wide_metric=metric_value(metric, its_sum, holdout_rows))
     actual = rows.target[cut.holdout : cut.holdout + SHOWN_ROWS]
     shown = predicted[winner][validation_rows : validation_rows + SHOWN_ROWS, -1]
     if use_case.classes:

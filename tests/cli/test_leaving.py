@@ -91,7 +91,7 @@ def test_what_is_exported_can_be_onboarded(orchard: Terminal) -> None:
 
 def test_no_secret_is_exported_and_every_table_is_accounted_for(orchard: Terminal, settings: Settings) -> None:
     from infra.database.handover import OPERATORS, SECRET_COLUMNS, WITHHELD
-    from infra.database.usage_tables import metadata
+    from infra.database.price_tables import metadata
 
     orchard("tenants", "add", tenant_file(Path(), "dunnock")).worked()
     orchard("tenants", "export", "dunnock", "--to", "out").worked()

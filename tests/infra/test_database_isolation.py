@@ -14,9 +14,9 @@ from infra.database.cluster import Cluster
 from infra.database.connect import engine
 from infra.database.migrate import migrate
 from infra.database.operator import Operator
+from infra.database.price_tables import metadata
 from infra.database.records import PostgresRecords
 from infra.database.storage_readings import Stored, record_stored
-from infra.database.usage_tables import metadata
 from tasks.domain.errors import InvalidDefinition
 from tasks.domain.job import JobKind
 from tasks.domain.names import Purpose, Stage
@@ -24,11 +24,17 @@ from tasks.domain.run import Batch
 from tests.conftest import MakeRecords
 from tests.infra.test_database import models, release, scores
 
-SECRET = {"api_keys", "operator_keys", "audit", "audit_details", "tenant_secrets", "erasures", "overhead"}
+SECRET = {
+    "api_keys", "operator_keys", "audit", "audit_details", "tenant_secrets", "erasures", "overhead", "price_books",
+    "invoices",
+}  # fmt: skip
 """Tables that no tenant may even read."""
 
-TABLES = sorted(set(metadata.tables) - SECRET)
-VIEWS = ["current_predictions", "model_health", "run_receipts"]
+EVERYBODYS = {"price_rates"}
+"""Tables that are the same for all."""
+
+TABLES = sorted(set(metadata.tables) - SECRET - EVERYBODYS)
+VIEWS = ["current_predictions", "model_health", "run_receipts", "tenant_costs"]
 
 
 def fill(records: PostgresRecords, operator: Operator) -> None:

@@ -14,9 +14,9 @@ from infra.attacks.attempt import Finding, Outcome, all_denied, denied, succeede
 from infra.attacks.scene import Scene
 from infra.attacks.sql.group import GROUP
 from infra.attacks.sql.login import LET_THROUGH, PRIVILEGE, Answer, Refusal, Shut, say, shared
-from infra.database.usage_tables import metadata
+from infra.database.price_tables import metadata
 
-VIEWS = ("current_predictions", "model_health", "run_receipts")
+VIEWS = ("current_predictions", "model_health", "run_receipts", "tenant_costs")
 TABLES = tuple(sorted(name for name, table in metadata.tables.items() if "tenant" in table.columns))
 """The tables that have rows of tenants; that they are all there are is an attack of its own."""
 

@@ -1,0 +1,84 @@
+"""Price books, as the database keeps them: it is the one place that prices are asked of."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, select
+
+from infra.database.audit import SOMEBODY, Actor, Audit
+from infra.database.cluster import SILOS, Cluster
+from infra.database.connect import transact
+from infra.database.price_tables import InvoiceRow, PriceBookRow
+from infra.database.rates import copy_rates, replace_rates, store_book
+from infra.database.tables import table
+from infra.definitions import DEFAULT_PRICES, load_prices
+from tasks.domain.errors import InvalidDefinition
+from tasks.domain.prices import Month, PriceBook, PriceHistory, rates
+
+BOOKS, INVOICES = table(PriceBookRow), table(InvoiceRow)
+
+
+@dataclass(frozen=True)
+class PriceBooks:
+    """All price books. Only the operator may hold it."""
+
+    cluster: Cluster
+    by: Actor = SOMEBODY
+
+    def all(self) -> PriceHistory:
+        """In the order in which they begin; before any was set, the one of `deployments/prices.yaml`."""
+        return transact(self.cluster.operator_url, _history)
+
+    def set(self, book: PriceBook) -> bool:
+        """Adds a book, or changes one that is not in use yet; false when it is there already, just like that.
+
+        The first book of one's own takes the place of the default. Raises `InvalidDefinition` for a book that would
+        change what was charged already.
+        """
+
+        once = secrets.token_hex(16)
+
+        def work(connection: Connection) -> bool:
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("orchard.prices"))))
+            before = _history(connection)
+            if book in before.books:
+                return False
+            billed = connection.scalar(select(func.max(INVOICES.c.month)))
+            _check(before, book, billed)
+            if billed is None and [each.version for each in before.books] == [load_prices().version]:
+                connection.execute(delete(BOOKS))
+            store_book(connection, book)
+            replace_rates(connection, rates(_history(connection)))
+            Audit(self.cluster).add(connection, "prices.set", "done", by=self.by, once=once, version=book.version)
+            return True
+
+        if not transact(self.cluster.operator_url, work):
+            return False
+        for tenant in transact(self.cluster.operator_url, lambda connection: connection.scalars(SILOS).all()):
+            copy_rates(self.cluster.operator_url, self.cluster.silo_url(tenant))
+        return True
+
+
+def _history(connection: Connection) -> PriceHistory:
+    contents = connection.scalars(select(BOOKS.c.content).order_by(BOOKS.c.begins)).all()
+    if not contents:
+        raise InvalidDefinition(f"there is no price book; {DEFAULT_PRICES} is set when the platform is started")
+    return PriceHistory(books=tuple(PriceBook.model_validate(each) for each in contents))
+
+
+def _check(before: PriceHistory, book: PriceBook, billed: str | None) -> None:
+    older = next((each for each in before.books if each.version == book.version), None)
+    for each in filter(None, (older, book)):
+        month = str(Month.of(each.begins, book.timezone))
+        if billed is not None and month <= billed:
+            raise InvalidDefinition(
+                f"price book {book.version!r} would change prices of months that invoices were issued for",
+                expected=f"valid_from after {billed}",
+                found=str(each.valid_from),
+                hint="let a new version begin later",
+            )
+    if billed is not None or [each.version for each in before.books] != [load_prices().version]:
+        others = [each for each in before.books if each.version != book.version]
+        PriceHistory(books=tuple(sorted([*others, book], key=lambda each: each.valid_from)))

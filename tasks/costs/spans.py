@@ -1,0 +1,63 @@
+"""A month in spans of time, within each of which day, price book and tier stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+from tasks.domain.prices import Membership, Month, PriceBook, PriceHistory, Span
+from tasks.domain.tenant import Tier
+
+
+def spans_of(
+    month: Month, history: PriceHistory, memberships: Iterable[Membership], until: datetime | None = None
+) -> list[Span]:
+    """The month, up to `until`, cut at midnights and wherever prices or a tier change."""
+    end = month.end if until is None else min(month.end, until)
+    turns = {*month.days(), *history.turns(), *(each.since for each in memberships)}
+    inner = sorted({turn.timestamp(): turn for turn in turns if month.start < turn < end}.values())
+    edges = [month.start, *inner, end]
+    return [Span(*edge) for edge in pairwise(edges) if edge[0] < edge[1]]
+
+
+def tier_at(memberships: Sequence[Membership], moment: datetime) -> Tier | None:
+    """The tier at that moment; None before the first. `memberships` are in the order of time."""
+    return next((each.tier for each in reversed(memberships) if each.since <= moment), None)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The spans of a month in which the same book and the same tier apply."""
+
+    book: PriceBook
+    tier: Tier
+    spans: tuple[int, ...]
+    start: datetime
+    end: datetime
+    seconds: float
+
+
+def segments_of(spans: Sequence[Span], history: PriceHistory, memberships: Sequence[Membership]) -> list[Segment]:
+    """In the order in which they begin. What lies before the first membership is in none. Raises `InvalidDefinition`
+    where no price book is valid."""
+    found: dict[tuple[str, Tier], list[int]] = {}
+    books: dict[str, PriceBook] = {}
+    for number, span in enumerate(spans):
+        if (tier := tier_at(memberships, span.start)) is None:
+            continue
+        book = history.book_at(span.start)
+        books[book.version] = book
+        found.setdefault((book.version, tier), []).append(number)
+    return [
+        Segment(
+            books[version],
+            tier,
+            tuple(numbers),
+            spans[numbers[0]].start,
+            spans[numbers[-1]].end,
+            sum(spans[number].seconds for number in numbers),
+        )
+        for (version, tier), numbers in found.items()
+    ]
