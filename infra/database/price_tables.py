@@ -51,13 +51,14 @@ class PriceRateRow(SQLModel, table=True):
 
 class InvoiceRow(SQLModel, table=True):
     """One row per invoice that was issued; it is never changed. Its `customer` may be a tenant that has left, whose
-    last invoices stay: accounts must be kept. `closing`: of a tenant that left before the month was over."""
+    last invoices stay: accounts must be kept. Whoever comes by the same name later is since then another customer."""
 
     __tablename__ = "invoices"
+    __table_args__ = (UniqueConstraint("customer", "customer_since", "month"),)
 
     number: str = key_column()
     customer: str = text_column()
+    customer_since: datetime = time_column()
     month: str = text_column()
-    closing: bool
     issued_at: datetime = time_column(default=True)
     content: dict[str, Any] = Field(sa_type=JSONB)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -94,7 +95,7 @@ def grouped(entries: Iterable[Entry], by: Sequence[str]) -> list[Entry]:
         key = tuple(getattr(entry, name) for name in by)
         known = sums.get(key)
         if known is None:
-            emptied = dict.fromkeys((name for name in DIMENSIONS if name not in by), "")
+            emptied: dict[str, Any] = dict.fromkeys((name for name in DIMENSIONS if name not in by), "")
             sums[key] = replace(entry, **emptied)
         else:
             sums[key] = _sum(known, entry)
@@ -111,10 +112,10 @@ def _sum(one: Entry, other: Entry) -> Entry:
     return replace(one, **{name: getattr(one, name) + getattr(other, name) for name in numbers})
 
 
-def _entry(row: Mapping[str, object], measured: MonthUse, history: PriceHistory) -> Entry:
-    span = measured.spans[int(str(row["span"]))]
+def _entry(row: Mapping[Hashable, Any], measured: MonthUse, history: PriceHistory) -> Entry:
+    span = measured.spans[row["span"]]
     tenant, use_case = str(row["tenant"]), str(row["use_case"])
-    used, wasted = _quantities(row, measured.month), quantities(float(str(row["waste_s"])), 0, 0)
+    used, wasted = _quantities(row, measured.month), quantities(row["waste_s"], 0, 0)
     tier = tier_at(measured.memberships.get(tenant, ()), span.start)
     return Entry(
         tenant,
@@ -126,16 +127,16 @@ def _entry(row: Mapping[str, object], measured: MonthUse, history: PriceHistory)
         str(measured.month),
         used,
         wasted.cpu_hours,
-        int(str(row["requests"])),
-        int(str(row["models_trained"])),
-        int(str(row["models_reused"])),
+        int(row["requests"]),
+        int(row["models_trained"]),
+        int(row["models_reused"]),
         history.book_at(span.start).cost.price_of(used + wasted),
     )
 
 
-def _quantities(row: Mapping[str, object], month: Month) -> Quantities:
-    gb_months = float(str(row["byte_seconds"])) / 1e9 / month.seconds
-    return quantities(float(str(row["cpu_s"])), gb_months, float(str(row["predictions"])))
+def _quantities(row: Mapping[Hashable, Any], month: Month) -> Quantities:
+    gb_months = row["byte_seconds"] / 1e9 / month.seconds
+    return quantities(row["cpu_s"], gb_months, row["predictions"])
 
 
 def _day(moment: datetime, timezone: str) -> str:
@@ -178,6 +179,4 @@ def _with_overhead(entries: list[Entry], measured: MonthUse, history: PriceHisto
     if not hours:
         day = _day(measured.month.start, history.timezone)
         return [*entries, Entry(NOBODY, "", "overhead", "", "", day, str(measured.month), overhead=cost)]
-    return [
-        replace(entry, overhead=cost * (entry.used.cpu_hours + entry.waste_hours) / hours) for entry in entries
-    ]
+    return [replace(entry, overhead=cost * (entry.used.cpu_hours + entry.waste_hours) / hours) for entry in entries]

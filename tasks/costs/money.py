@@ -11,4 +11,3 @@ PLACES = {"JPY": 0, "KRW": 0, "CLP": 0, "ISK": 0, "VND": 0, "BHD": 3, "KWD": 3, 
 def rounded(amount: Decimal, currency: str) -> Decimal:
     """To the smallest unit of the currency, half of it upwards."""
     return amount.quantize(Decimal(1).scaleb(-PLACES.get(currency, 2)), ROUND_HALF_UP)
-

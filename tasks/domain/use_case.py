@@ -128,6 +128,10 @@ class Online(Frozen):
     precomputed_s: float | None = Field(default=None, gt=0)
 
 
+UNSHAPING = {"description", "team", "gate", "schedule", "pull", "online", "training"}
+"""Fields of a use case that its models do not depend on; of `training`, some."""
+
+
 class UseCase(Frozen):
     """One ML problem of one tenant.
 
@@ -136,6 +140,7 @@ class UseCase(Frozen):
 
     id: UseCaseId
     description: str = ""
+    team: str = Field(default="", max_length=100, description="whom its costs are reported under")
     kind: Kind
     contract: Contract
     derived: dict[ColumnName, Derived] = Field(default={})
@@ -290,8 +295,8 @@ class UseCase(Frozen):
         return (Purpose.HISTORY, Purpose.SCORING)
 
     def contract_hash(self) -> str:
-        """Digest of everything that shapes a model; schedule, gate and description do not."""
-        shape = self.model_dump(mode="json", exclude={"description", "gate", "schedule", "pull", "online", "training"})
+        """Digest of everything that shapes a model; schedule, gate, team and description do not."""
+        shape = self.model_dump(mode="json", exclude=UNSHAPING)
         for column in shape["contract"]["columns"].values():
             if column["personal"] is None:
                 del column["personal"]  # as in contracts that were written before there was such a thing

@@ -26,12 +26,12 @@ CREATE TABLE price_rates (
 CREATE TABLE invoices (
     number text PRIMARY KEY,
     customer text NOT NULL,
+    customer_since timestamptz NOT NULL,
     month text NOT NULL,
-    closing boolean NOT NULL,
     issued_at timestamptz NOT NULL DEFAULT now(),
-    content jsonb NOT NULL
+    content jsonb NOT NULL,
+    UNIQUE (customer, customer_since, month)
 );
-CREATE UNIQUE INDEX one_invoice ON invoices (customer, month) WHERE NOT closing;
 ALTER TABLE partition_models ADD tenant_wide_metric double precision, ADD model_bytes bigint;
 """
 

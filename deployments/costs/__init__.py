@@ -1,0 +1,1 @@
+"""What tenants cost and are charged: measured, priced, and put on paper."""

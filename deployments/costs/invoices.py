@@ -1,0 +1,80 @@
+"""Invoices: looked at beforehand, issued when the month is over, and once more when a tenant leaves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from deployments.costs.ledgers import measure, parse_month
+from infra.database.cluster import Cluster
+from infra.database.consumption import Consumption
+from infra.database.invoices import Invoices, Issued
+from infra.database.operator import Operator
+from infra.database.prices import PriceBooks
+from tasks.costs.invoice import Invoice, invoice_of
+from tasks.costs.ledger import bills, ledger
+from tasks.domain.errors import InvalidDefinition, NotFound
+from tasks.domain.prices import Month
+
+
+def preview(cluster: Cluster, tenant: str, month: Month) -> Invoice:
+    """The invoice as it would be issued now. Raises `NotFound` for a tenant that was not there in that month."""
+    history = PriceBooks(cluster).all()
+    measured = measure(cluster, month, history, tenant)
+    billed = bills(measured, history).get(tenant)
+    if billed is None:
+        raise NotFound(f"{tenant} was no tenant in {month}", hint="orchard costs invoices lists those that were issued")
+    return invoice_of(
+        billed,
+        ledger(measured, history),
+        len(month.days()),
+        number=f"{month}-{tenant}",
+        customer=tenant,
+        customer_since=measured.memberships[tenant][0].since,
+        name=Operator(cluster).tenant(tenant).name,
+        month=str(month),
+        start=measured.spans[0].start,
+        end=measured.spans[-1].end,
+        timezone=month.timezone,
+    )
+
+
+def invoice(cluster: Cluster, tenant: str, month_text: str = "", *, issue: bool = False) -> Invoice:
+    """The invoice that was issued for the month, else a preview; with `issue`, it is issued.
+
+    Raises `InvalidDefinition` for issuing one of a month that is not over, and `NotFound`.
+    """
+    month = parse_month(month_text, PriceBooks(cluster).all())
+    issued = Invoices(cluster).all(tenant, str(month))
+    since = Consumption(cluster).memberships().get(tenant)
+    for each in reversed(issued):
+        if since is None or each.customer_since == since[0].since:
+            return Invoice.model_validate(each.content)
+    found = preview(cluster, tenant, month)
+    if not issue:
+        return found
+    if datetime.now(UTC) < month.end:
+        raise InvalidDefinition(
+            f"{month} is not over", expected=f"from {month.end:%Y-%m-%d %H:%M %Z} on", hint="leave out --issue to look"
+        )
+    return _issued(cluster, found)
+
+
+def last_invoices(cluster: Cluster, tenant: str) -> list[Invoice]:
+    """Issues what a tenant that leaves has still to pay: every month since its first that has no invoice, the last up
+    to this moment. May be repeated: what was issued stays as it is."""
+    since = Consumption(cluster).memberships().get(tenant)
+    if not since:
+        return []
+    history = PriceBooks(cluster).all()
+    first = max(since[0].since, history.turns()[0])
+    month, found = Month.of(first, history.timezone), []
+    while month.start <= datetime.now(UTC):
+        found.append(_issued(cluster, preview(cluster, tenant, month)))
+        month = month.following()
+    return found
+
+
+def _issued(cluster: Cluster, found: Invoice) -> Invoice:
+    content = found.model_dump(mode="json")
+    stored = Invoices(cluster).issue(Issued(found.number, found.customer, found.customer_since, found.month, content))
+    return Invoice.model_validate(stored.content)
