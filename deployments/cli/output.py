@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,7 +44,7 @@ def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "", empt
         return
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for name in rows[0]:
-        numeric = all(isinstance(row[name], int | float) for row in rows)
+        numeric = all(isinstance(row[name], int | float | Decimal) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(shown(value) for value in row.values()))
@@ -57,7 +58,7 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def print_json(value: object) -> None:
-    """Prints JSON on standard output, where nothing else goes then."""
+    """Prints JSON on standard output, where nothing else goes then. Amounts of money, decimal, become text."""
     typer.echo(json.dumps(_plain(value), indent=1, default=str, allow_nan=False))
 
 
@@ -78,13 +79,15 @@ def _plain(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """A cell: numbers with separators, missing values as a dash."""
+    """A cell: numbers with separators, missing values as a dash. Amounts of money, decimal, keep their places."""
     if value is None or value != value:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, Decimal):
+        return f"{value:,f}"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, list | tuple):

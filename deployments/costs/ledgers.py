@@ -45,8 +45,8 @@ def measure(cluster: Cluster, month: Month, history: PriceHistory, tenant: str |
     spans = spans_of(month, history, (each for since in memberships.values() for each in since), until=now)
     overhead: dict[int, float] = {}
     if tenant is None:
-        for row in consumption.overhead(spans).itertuples():
-            overhead[int(row.span)] = overhead.get(int(row.span), 0.0) + float(row.cpu_s)
+        for row in consumption.overhead(spans).to_dict("records"):
+            overhead[row["span"]] = overhead.get(row["span"], 0.0) + row["cpu_s"]
     return MonthUse(
         month,
         spans,
