@@ -59,6 +59,14 @@ def invoice(cluster: Cluster, tenant: str, month_text: str = "", *, issue: bool 
     return _issued(cluster, found)
 
 
+def issue_all(cluster: Cluster, month_text: str) -> list[Invoice]:
+    """Issues the invoices of all tenants that were there in a month that is over, but for those that were issued."""
+    history = PriceBooks(cluster).all()
+    month = parse_month(month_text, history)
+    there = [name for name, since in Consumption(cluster).memberships().items() if since[0].since < month.end]
+    return [invoice(cluster, tenant, month_text, issue=True) for tenant in there]
+
+
 def last_invoices(cluster: Cluster, tenant: str) -> list[Invoice]:
     """Issues what a tenant that leaves has still to pay: every month since its first that has no invoice, the last up
     to this moment. May be repeated: what was issued stays as it is."""
