@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,10 +16,11 @@ from deployments.cli.times import span
 from deployments.platform import running_platform
 from infra.settings import load_settings
 from tasks.domain.errors import InvalidDefinition
+from tasks.domain.prices import PriceBook, Quantities
+from tasks.domain.tenant import Tier
 
 if TYPE_CHECKING:
     from tasks.costs.invoice import Invoice
-    from tasks.domain.prices import PriceHistory
 
 app = typer.Typer(
     help="What every tenant costs and is charged, by month; invoices, price books, utilisation, worth.",
@@ -63,7 +66,7 @@ def costs(
         print_json({"currency": priced.history.currency, "rows": rows})
         return
     months = ", ".join(sorted({entry.month for entry in priced.entries}))
-    show(rows, False, title=f"{months}, in {priced.history.currency}", empty="nothing was used")
+    show(_readable(rows), False, title=f"{months}, in {priced.history.currency}", empty="nothing was used")
 
 
 @app.command(epilog="Example: orchard costs prices --set prices-2027.yaml")
@@ -85,9 +88,8 @@ def prices(
     if as_json:
         print_json([book.model_dump(mode="json") for book in history.books])
         return
-    show(
-        _price_rows(history), False, title=f"prices in {history.currency}; months begin at midnight {history.timezone}"
-    )
+    for each in history.books:
+        _show_book(each)
 
 
 @app.command(epilog="Example: orchard costs invoice ua --month 2026-10 --issue --to invoices/")
@@ -221,44 +223,47 @@ def _dimensions(by: str) -> list[str]:
     return found
 
 
-def _price_rows(history: PriceHistory) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for book in history.books:
-        common = {"book": book.version, "from": str(book.valid_from), "to": str(book.valid_to or "–")}
-        rows.append({**common, "who": "provider's cost", "fee": None, "minimum": None, **book.cost.model_dump()})
-        for tier in ("free", "standard", "premium"):
-            plan = getattr(book.plans, tier)
-            included = {f"included_{name}": value for name, value in plan.included.model_dump().items()}
-            rows.append(
-                {
-                    **common,
-                    "who": tier,
-                    "fee": plan.fee,
-                    "minimum": plan.minimum,
-                    **plan.prices.model_dump(),
-                    **included,
-                }
-            )
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return [{name: row.get(name) for name in names} for row in rows]
+def _readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Without columns of zeros, and with six decimal places, but for the charge, which is exact."""
+    kept = [name for name in (rows[0] if rows else ()) if name in ("cost", "charge") or any(row[name] for row in rows)]
+    return [{name: row[name] if name == "charge" else _six_places(row[name]) for name in kept} for row in rows]
+
+
+def _six_places(value: object) -> object:
+    return value.quantize(Decimal("0.000001")) if isinstance(value, Decimal) else value
+
+
+def _show_book(book: PriceBook) -> None:
+    plans = {tier.value: book.plans.of(tier) for tier in Tier}
+    rows: list[dict[str, Any]] = []
+    for name, what in (("fee", "base fee"), ("minimum", "minimum")):
+        rows.append({"what": what, "cost": None, **{tier: getattr(plan, name) for tier, plan in plans.items()}})
+    for name, cost in book.cost.model_dump().items():
+        prices = {tier: getattr(plan.prices, name) for tier, plan in plans.items()}
+        rows.append({"what": name.replace("_", " "), "cost": cost, **prices})
+    for name in Quantities.model_fields:
+        included = {tier: getattr(plan.included, name) for tier, plan in plans.items()}
+        rows.append({"what": f"included {name.replace('_', ' ')}", "cost": None, **included})
+    until = f" until {book.valid_to}" if book.valid_to else ""
+    show(rows, False, title=f"{book.version}, from {book.valid_from}{until}, in {book.currency}, {book.timezone}")
 
 
 def _show_invoice(found: Invoice) -> None:
-    from deployments.costs.tables import plain
+    from deployments.costs.tables import plain, quantity
 
     rows = [
         {
             "from": f"{line.start:%Y-%m-%d}",
             "tier": line.tier.value,
-            "what": line.what,
-            "used": None if line.used is None else f"{plain(line.used)} {line.unit}",
-            "included": None if line.included is None else plain(line.included),
-            "charged": None if line.charged is None else plain(line.charged),
-            "price": None if line.price is None else plain(line.price),
+            "what": f"{line.what} ({line.unit})" if line.unit else line.what,
+            "used": quantity(line.used),
+            "included": quantity(line.included),
+            "charged": quantity(line.charged),
+            "price": "–" if line.price is None else plain(line.price),
             "amount": line.amount,
         }
         for line in found.lines
     ]
-    state = "a preview, up to now" if found.preview else f"issued {found.issued_at:%Y-%m-%d}"
+    state = "a preview" if found.preview else f"issued {found.issued_at:%Y-%m-%d}"
     show(rows, False, title=f"{found.number}: {found.name}, {found.month} ({state})", empty="nothing to pay")
     console.print(f"[bold]total {found.total:,f} {found.currency}[/]", highlight=False)

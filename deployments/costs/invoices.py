@@ -16,10 +16,11 @@ from tasks.domain.errors import InvalidDefinition, NotFound
 from tasks.domain.prices import Month
 
 
-def preview(cluster: Cluster, tenant: str, month: Month) -> Invoice:
-    """The invoice as it would be issued now. Raises `NotFound` for a tenant that was not there in that month."""
+def preview(cluster: Cluster, tenant: str, month: Month, until: datetime | None = None) -> Invoice:
+    """The invoice as it would be issued if nothing more was used and the tenant stayed to the end of the month, or to
+    `until`. Raises `NotFound` for a tenant that was not there in that month."""
     history = PriceBooks(cluster).all()
-    measured = measure(cluster, month, history, tenant)
+    measured = measure(cluster, month, history, tenant, until)
     billed = bills(measured, history).get(tenant)
     if billed is None:
         raise NotFound(f"{tenant} was no tenant in {month}", hint="orchard costs invoices lists those that were issued")
@@ -75,9 +76,10 @@ def last_invoices(cluster: Cluster, tenant: str) -> list[Invoice]:
         return []
     history = PriceBooks(cluster).all()
     first = max(since[0].since, history.turns()[0])
+    now = datetime.now(UTC)
     month, found = Month.of(first, history.timezone), []
-    while month.start <= datetime.now(UTC):
-        found.append(_issued(cluster, preview(cluster, tenant, month)))
+    while month.start <= now:
+        found.append(_issued(cluster, preview(cluster, tenant, month, until=now)))
         month = month.following()
     return found
 

@@ -35,14 +35,16 @@ def parse_month(text: str, history: PriceHistory) -> Month:
     return Month(year=parsed.year, month=parsed.month, timezone=history.timezone)
 
 
-def measure(cluster: Cluster, month: Month, history: PriceHistory, tenant: str | None = None) -> MonthUse:
-    """What was measured in a month so far, of all tenants or of one. Raises `InvalidDefinition` for one to come."""
-    now = datetime.now(UTC)
-    if month.start > now:
+def measure(
+    cluster: Cluster, month: Month, history: PriceHistory, tenant: str | None = None, until: datetime | None = None
+) -> MonthUse:
+    """What was measured in a month so far, of all tenants or of one, which then may leave at `until`. Raises
+    `InvalidDefinition` for a month to come."""
+    if month.start > datetime.now(UTC):
         raise InvalidDefinition(f"{month} is still to come", expected="a month that has begun")
     consumption = Consumption(cluster)
     memberships = {name: since for name, since in consumption.memberships().items() if tenant is None or name == tenant}
-    spans = spans_of(month, history, (each for since in memberships.values() for each in since), until=now)
+    spans = spans_of(month, history, (each for since in memberships.values() for each in since), until)
     overhead: dict[int, float] = {}
     if tenant is None:
         for row in consumption.overhead(spans).to_dict("records"):

@@ -13,7 +13,7 @@ from jinja2 import Environment, FunctionLoader, select_autoescape
 from markupsafe import Markup
 
 from deployments.costs.ledgers import Priced
-from deployments.costs.tables import invoice_csv, plain
+from deployments.costs.tables import invoice_csv, plain, quantity
 from tasks.costs.invoice import Invoice
 from tasks.costs.ledger import NOBODY, grouped, total
 from tasks.costs.money import rounded
@@ -64,13 +64,13 @@ def _render(name: str, **values: Any) -> str:
     templates = files("deployments.costs")
     loader = FunctionLoader(lambda each: templates.joinpath(each).read_text(encoding="utf-8"))
     environment = Environment(autoescape=select_autoescape(default=True), loader=loader)
-    environment.filters |= {"money": _money, "quantity": _quantity, "plain": plain, "small": _small}
+    environment.filters |= {"money": _money, "quantity": quantity, "plain": plain, "small": _small}
     return environment.get_template(name).render(**values)
 
 
 def _money(amount: Decimal, currency: str) -> str:
     """`1,234.50`."""
-    return f"{rounded(amount, currency):,f}"
+    return f"{rounded(amount, currency) + 0:,f}"  # there is no -0.00
 
 
 def _small(amount: Decimal) -> str:
@@ -78,27 +78,23 @@ def _small(amount: Decimal) -> str:
     return f"{amount.quantize(Decimal('0.0001')):,f}"
 
 
-def _quantity(value: Decimal | int | None) -> str:
-    """A quantity as one reads it: whole when it is, else with as many places as tell something."""
-    if value is None:
-        return "–"
-    number = Decimal(value)
-    if number == number.to_integral_value():
-        return f"{int(number):,}"
-    return f"{number:,.4f}" if abs(number) < 100 else f"{number:,.1f}"
-
-
 def _days(invoice: Invoice) -> Markup:
     figure = _figure(9, 3.6)
     left, right = figure.subplots(1, 2)
-    days = [each.day[-2:] for each in invoice.days]
+    days = [_day(each.day) for each in invoice.days]
     left.bar(days, [float(each.cpu_hours) for each in invoice.days], color=GREEN)
-    left.set(title="Computing, CPU hours a day", xlabel="day of the month")
+    left.set(title="Computing, CPU hours a day", **MONTH_AXIS)
     right.bar(days, [each.predictions for each in invoice.days], color=PALE)
-    right.set(title="Predictions a day", xlabel="day of the month")
-    for axes in (left, right):
-        axes.tick_params(axis="x", labelsize=8)
+    right.set(title="Predictions a day", **MONTH_AXIS)
     return _svg(figure)
+
+
+MONTH_AXIS: dict[str, Any] = {"xlabel": "day of the month", "xlim": (0.4, 31.6), "xticks": range(1, 32, 3)}
+
+
+def _day(day: str) -> int:
+    """Of the month."""
+    return int(day[-2:])
 
 
 def _by_tenant(tenants: Sequence[Any], currency: str) -> Markup:
@@ -111,7 +107,7 @@ def _by_tenant(tenants: Sequence[Any], currency: str) -> Markup:
         names, [float(entry.overhead) for entry in reversed(tenants)], left=direct, color=PALE, label="part of overhead"
     )
     axes.set(title="What tenants cost", xlabel=currency)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return _svg(figure)
 
 
@@ -119,8 +115,8 @@ def _by_day(priced: Priced) -> Markup:
     figure = _figure(9, 3)
     axes = figure.subplots()
     days = [entry for entry in grouped(priced.entries, ("day",)) if entry.day]
-    axes.bar([entry.day[-2:] for entry in days], [float(entry.cost + entry.overhead) for entry in days], color=GREEN)
-    axes.set(title="Cost by day", xlabel="day of the month", ylabel=priced.history.currency)
+    axes.bar([_day(entry.day) for entry in days], [float(entry.cost + entry.overhead) for entry in days], color=GREEN)
+    axes.set(title="Cost by day", ylabel=priced.history.currency, **MONTH_AXIS)
     return _svg(figure)
 
 

@@ -12,12 +12,12 @@ from tasks.costs.invoice import Invoice
 from tasks.costs.ledger import Entry, grouped
 from tasks.costs.money import rounded
 
-FOUR = Decimal("0.0001")
+EIGHT = Decimal("0.00000001")
 
 
 def cost_rows(entries: Iterable[Entry], by: Sequence[str], currency: str) -> list[dict[str, Any]]:
-    """One row per combination of what it is grouped by, and their sum; costs to a hundredth of a cent, since most are
-    small."""
+    """One row per combination of what it is grouped by, and their sum; charges to the smallest unit of the currency,
+    all else to eight decimal places, since costs are small."""
     rows = grouped(entries, by)
     whole = grouped(rows, ())
     named = [({name: getattr(entry, name) for name in by}, entry) for entry in rows]
@@ -27,13 +27,13 @@ def cost_rows(entries: Iterable[Entry], by: Sequence[str], currency: str) -> lis
 
 def _numbers(entry: Entry, currency: str) -> dict[str, Any]:
     return {
-        "cpu_hours": entry.used.cpu_hours.quantize(FOUR),
-        "waste_hours": entry.waste_hours.quantize(FOUR),
-        "gb_months": entry.used.gb_months.quantize(FOUR),
+        "cpu_hours": entry.used.cpu_hours.quantize(EIGHT),
+        "waste_hours": entry.waste_hours.quantize(EIGHT),
+        "gb_months": entry.used.gb_months.quantize(EIGHT),
         "predictions": int(entry.used.predictions),
         "models_trained": entry.models_trained,
-        "cost": entry.cost.quantize(FOUR),
-        "overhead": entry.overhead.quantize(FOUR),
+        "cost": entry.cost.quantize(EIGHT),
+        "overhead": entry.overhead.quantize(EIGHT),
         "charge": rounded(entry.charge, currency),
     }
 
@@ -53,6 +53,16 @@ def invoice_csv(invoice: Invoice) -> str:
     span = [invoice.start.isoformat(), invoice.end.isoformat()]
     writer.writerow([*facts, *span, "", "", "total", *[""] * 6, plain(invoice.total), invoice.currency])
     return text.getvalue()
+
+
+def quantity(value: Decimal | int | None) -> str:
+    """A quantity as one reads it: whole when it is, else with as many places as tell something."""
+    if value is None:
+        return "–"
+    number = Decimal(value)
+    if number == number.to_integral_value():
+        return f"{int(number):,}"
+    return f"{number:,.4f}" if abs(number) < 100 else f"{number:,.1f}"
 
 
 def plain(value: object) -> str:

@@ -16,7 +16,7 @@ from tasks.domain.tenant import Tier
 MEASURES = (
     ("cpu_hours", "Computing", "CPU hours", "cpu_hour", Decimal(1)),
     ("gb_months", "Storage", "GB-months", "gb_month", Decimal(1)),
-    ("predictions", "Predictions", "predictions", "million_predictions", Decimal(MILLION)),
+    ("predictions", "Predictions", "rows answered", "million_predictions", Decimal(MILLION)),
 )
 """Quantity, what a bill calls it, its unit, its price, and for how many that price is."""
 
