@@ -39,6 +39,8 @@ def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "", empt
         console.print(empty)
         return
     if len(rows) == 1 and len(rows[0]) >= LIST_FROM_COLUMNS:
+        if title:
+            console.print(f"[italic]{escape(title)}[/]", highlight=False)
         for name, value in rows[0].items():
             console.print(f"[bold]{name.replace('_', ' '):>18}[/]  {shown(value)}", highlight=False, soft_wrap=True)
         return

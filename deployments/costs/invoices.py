@@ -69,8 +69,8 @@ def issue_all(cluster: Cluster, month_text: str) -> list[Invoice]:
 
 
 def last_invoices(cluster: Cluster, tenant: str) -> list[Invoice]:
-    """Issues what a tenant that leaves has still to pay: every month since its first that has no invoice, the last up
-    to this moment. May be repeated: what was issued stays as it is."""
+    """Issues what a tenant that leaves has still to pay: an invoice of every month since its first that has none and
+    comes to anything, the last up to this moment. May be repeated: what was issued stays as it is."""
     since = Consumption(cluster).memberships().get(tenant)
     if not since:
         return []
@@ -79,7 +79,8 @@ def last_invoices(cluster: Cluster, tenant: str) -> list[Invoice]:
     now = datetime.now(UTC)
     month, found = Month.of(first, history.timezone), []
     while month.start <= now:
-        found.append(_issued(cluster, preview(cluster, tenant, month, until=now)))
+        if (last := preview(cluster, tenant, month, until=now)).total:
+            found.append(_issued(cluster, last))
         month = month.following()
     return found
 

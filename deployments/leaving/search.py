@@ -14,6 +14,7 @@ from deployments.leaving.steps import Leaving
 from infra.database.audit import Audit
 from infra.database.cluster import SERVICES
 from infra.database.erasures import ERASURES
+from infra.database.invoices import INVOICES
 from infra.database.operator import Operator
 from infra.database.search import Hit, databases, search_database
 from infra.isolation.keys import WAIT_DAYS
@@ -25,6 +26,8 @@ VACUUM = timedelta(hours=1)
 """So often Prefect's server removes events that are too old."""
 
 EVENT_PLACES = {f"prefect: table {name}" for name in EVENT_TABLES}
+
+INVOICES_PLACE = f"orchard: table {INVOICES.name}"
 
 
 class Findings(NamedTuple):
@@ -44,7 +47,8 @@ def search(leaving: Leaving) -> Findings:
         hits += [hit for hit in found if hit.where != f"{name}: table {ERASURES.name}"]  # it names it until it is over
         searched.append(f"database {name}: every column that can hold text, the names of logins and tables")
     rests = [_events(leaving, hit) for hit in hits if hit.where in EVENT_PLACES]
-    hits = [hit for hit in hits if hit.where not in EVENT_PLACES]
+    rests += [_invoices(hit) for hit in hits if hit.where == INVOICES_PLACE]
+    hits = [hit for hit in hits if hit.where not in (*EVENT_PLACES, INVOICES_PLACE)]
     hits += [Hit(f"Prefect: {name}", count) for name, count in leaving.prefect.counts().items()]
     searched.append("Prefect: runs, artifacts, deployments, work pools, blocks, variables, limits, automations")
     for uri in leaving.platform.registry_uris():
@@ -103,6 +107,14 @@ def _events(leaving: Leaving, hit: Hit) -> Rest:
         count=hit.times,
         until=None if kept is None else datetime.now(UTC) + kept + VACUUM,
         why="the server removes them when their retention ends",
+    )
+
+
+def _invoices(hit: Hit) -> Rest:
+    return Rest(
+        what="invoices",
+        count=hit.times,
+        why="accounts must be kept; they name the tenant and what it paid, and nothing of its data",
     )
 
 

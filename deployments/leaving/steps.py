@@ -91,6 +91,13 @@ def _stop_worker(leaving: Leaving) -> None:
         supervisor.change([], [part])
 
 
+def _bill(leaving: Leaving) -> None:
+    """What it used is about to be forgotten."""
+    from deployments.costs.invoices import last_invoices
+
+    last_invoices(leaving.platform.cluster, leaving.tenant)
+
+
 def _export(leaving: Leaving) -> None:
     from deployments.leaving.export import export
 
@@ -145,6 +152,7 @@ def _forget(leaving: Leaving) -> None:
 STEPS = (
     Step("access", lambda its: its.rows.count_keys(), _shut_doors),
     Step("runs", lambda its: {"open jobs": its.rows.open_jobs()}, _stop_runs),
+    Step("last invoices", _nothing, _bill),
     Step("export", _nothing, _export),
     Step("secrets", lambda its: its.rows.count_secrets(), _shut_out),
     Step("prefect", lambda its: its.prefect.counts(), lambda its: its.prefect.remove()),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,14 @@ import mlflow.pyfunc
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import text
 
+from infra.database.cluster import connected_cluster
+from infra.database.connect import transact
 from infra.settings import Settings
 from tests.cli.shop import history, sales, scoring, tenant_file
 from tests.cli.terminal import Terminal
-from tests.leaving.everywhere import EVENTS, places_of
+from tests.leaving.everywhere import STAYING, places_of
 
 
 def customer(orchard: Terminal, tenant: str, *, isolation: str = "pool", **changes: Any) -> None:
@@ -148,14 +153,22 @@ def written_anew(out: Path) -> set[str]:
     return {path for path in manifest(out) if path.startswith("data/rows")}
 
 
+def joined(settings: Settings, tenant: str, since: datetime) -> None:
+    """Has the tenant pay from that moment on."""
+    statement = text("UPDATE memberships SET since = :since WHERE tenant = :tenant")
+    values = {"since": since, "tenant": tenant}
+    transact(connected_cluster(settings).operator_url, lambda connection: connection.execute(statement, values))
+
+
 def test_an_erased_tenant_is_nowhere(orchard: Terminal, settings: Settings) -> None:
     customer(orchard, "capercaillie")
     customer(orchard, "ptarmigan")
     before = orchard("results", "ptarmigan", "sales", "--limit", "100", "--json").worked().json
-    assert places_of(settings, "capercaillie") - EVENTS
+    assert places_of(settings, "capercaillie") - STAYING
+    joined(settings, "capercaillie", datetime.now(UTC) - timedelta(days=40))
     answer = orchard("tenants", "erase", "capercaillie", "--yes", "--certificate", "certificates").worked()
     assert "Certificate of erasure" in answer.out
-    assert places_of(settings, "capercaillie") <= EVENTS
+    assert places_of(settings, "capercaillie") <= STAYING
     assert "Error flushing" not in (settings.home / "logs" / "prefect.log").read_text()  # of states of task runs
     assert orchard("results", "ptarmigan", "sales", "--limit", "100", "--json").worked().json == before
     orchard("tenants", "show", "capercaillie").failed(2, "no tenant 'capercaillie'")
@@ -168,7 +181,11 @@ def test_an_erased_tenant_is_nowhere(orchard: Terminal, settings: Settings) -> N
     assert {rest["what"].partition(" (")[0] for rest in again["certificate"]["remains"]} == {
         "entries of the audit, under the pseudonym alone",
         "server events of Prefect",
+        "invoices",
     }
+    invoices = orchard("costs", "invoices", "capercaillie", "--json").worked().json
+    assert len(invoices) in (2, 3)  # each month that it was there, of which it has paid none
+    assert all(0 < Decimal(each["total"]) <= 49 for each in invoices)  # the fee of its tier, or the part of it
     removed = {step["step"]: step["found"] for step in again["certificate"]["removed"]}
     assert removed["rows"]["predictions"] == 18
     assert removed["registries"] == {"models": 2, "versions": 2, "experiments": 1, "runs": 1}
@@ -178,6 +195,7 @@ def test_an_erased_tenant_is_nowhere(orchard: Terminal, settings: Settings) -> N
     orchard("tenants", "certificate", "show", kept.stem, "--for", "ptarmigan").failed(2, "not that of 'ptarmigan'")
     customer(orchard, "capercaillie")  # whoever comes back begins anew
     assert len(orchard("receipts", "capercaillie", "--json").worked().json) == 7
+    assert orchard("costs", "invoice", "capercaillie", "--json").worked().json["issued_at"] is None
 
 
 @pytest.mark.slow
@@ -186,7 +204,7 @@ def test_a_silo_leaves_with_its_database_and_its_folder(orchard: Terminal, setti
     assert (settings.home / "silos" / "bittern").is_dir()
     words = ("tenants", "erase", "bittern", "--yes", "--export-first", "out", "--json")
     certificate = orchard(*words).worked().json["certificate"]
-    assert places_of(settings, "bittern") <= EVENTS
+    assert places_of(settings, "bittern") <= STAYING
     removed = {step["step"]: step["found"] for step in certificate["removed"]}
     assert (removed["rows"]["predictions"], removed["rows"]["uploads"]) == (18, 2)
     assert removed["files"]["files"] > 20
@@ -227,12 +245,11 @@ def test_what_only_the_operator_can_remove_keeps_an_erasure_open(orchard: Termin
     assert certificate["erasure"] == row["erasure_id"]
     removed = {step["step"]: step["found"] for step in certificate["removed"]}
     assert (removed["rows"]["predictions"], removed["prefect"]["variables"]) == (18, 1)  # of the first attempt
-    assert places_of(settings, "dotterel") <= EVENTS
+    assert places_of(settings, "dotterel") <= STAYING
     assert "dotterel" not in json.dumps(orchard("tenants", "certificate", "list", "--json").json)
 
 
 def test_a_tenant_that_leaves_is_refused_everywhere(orchard: Terminal, settings: Settings) -> None:
-    from infra.database.cluster import connected_cluster
     from infra.database.operator import Operator
     from tasks.domain.tenant import TenantState
 

@@ -15,7 +15,7 @@ from infra.signing import public_key
 from infra.space import TenantSpace
 from tests.faults.conftest import Stage
 from tests.faults.remains import differences, remains
-from tests.leaving.everywhere import EVENTS, places_of
+from tests.leaving.everywhere import STAYING, places_of
 
 MOMENTS = [
     "erasure: begin",
@@ -71,7 +71,7 @@ def course(stage: Stage) -> tuple[dict[str, Any], list[str]]:
 def assert_erased(stage: Stage, space: TenantSpace, document: dict[str, Any], undisturbed: dict[str, Any]) -> None:
     """Nothing is left, and the certificate says what one of an undisturbed erasure says."""
     settings = stage.platform.settings
-    assert places_of(settings, space.tenant.id) <= EVENTS
+    assert places_of(settings, space.tenant.id) <= STAYING
     path = certificates_folder(settings) / f"{document['certificate']['erasure']}.json"
     assert json.loads(path.read_text()) == document
     assert check(path, public_key(settings.secret_key)).subject == document["certificate"]["subject"]

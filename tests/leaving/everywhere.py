@@ -10,8 +10,8 @@ from sqlalchemy import make_url
 from infra.database.cluster import SERVICES, connected_cluster
 from infra.settings import Settings
 
-EVENTS = {"prefect.events", "prefect.event_resources"}
-"""Where Prefect keeps what happened, until its retention ends."""
+STAYING = {"prefect.events", "prefect.event_resources", "orchard.invoices"}
+"""Where Prefect keeps what happened, until its retention ends; what was paid."""
 
 
 def places_of(settings: Settings, word: str) -> set[str]:

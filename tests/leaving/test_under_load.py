@@ -31,7 +31,7 @@ from tasks.domain.tenant import Isolation
 from tests.benchmarks.platform.running import ORCHARD, Running, platform_up, until
 from tests.faults.remains import differences, remains
 from tests.faults.story import USE_CASE, Chapter, tenant, write_chapters
-from tests.leaving.everywhere import EVENTS, places_of
+from tests.leaving.everywhere import STAYING, places_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -41,7 +41,7 @@ standard: {runs: 3, runs_per_tenant: 2, workers: 1, max_upload_bytes: 20000000, 
 premium: {runs: 1, runs_per_tenant: 1, workers: 1, max_upload_bytes: 20000000, memory_mb: 4096}
 """
 
-STAYING = ("stays-a", "stays-b")
+STAYERS = ("stays-a", "stays-b")
 KILLS = ("access", "runs", "prefect", "files", "rows", "searching")
 """What the erasure says it does when it is killed."""
 
@@ -141,10 +141,10 @@ def test_a_tenant_with_compute_of_its_own_leaves_with_it(running: Running, chapt
     until(lambda: running.queue.running_of("crossbill"), 60)
     erase("crossbill")
     assert "worker-tenant-crossbill" not in supervisor.states()
-    assert places_of(running.settings, "crossbill") <= EVENTS
+    assert places_of(running.settings, "crossbill") <= STAYING
     assert all("crossbill" not in line for line in os.popen("ps ax -o command"))
     subprocess.run([ORCHARD, "up"], check=True, capture_output=True)
-    assert places_of(running.settings, "crossbill") <= EVENTS
+    assert places_of(running.settings, "crossbill") <= STAYING
 
 
 def test_the_others_do_not_notice(running: Running, chapters: list[Chapter], tmp_path: Path) -> None:
@@ -156,17 +156,17 @@ def test_the_others_do_not_notice(running: Running, chapters: list[Chapter], tmp
     with ThreadPoolExecutor(3) as threads:
         sending = threads.submit(sender.work)
         try:
-            lives = [threads.submit(live, running, name, chapters) for name in STAYING]
+            lives = [threads.submit(live, running, name, chapters) for name in STAYERS]
             until(lambda: running.queue.running_of("waxwing"), 60)  # one of its runs is under way
             for moment in KILLS:
                 killed_erasure("waxwing", moment)
             erase("waxwing", "--certificate", str(tmp_path))
-            assert places_of(running.settings, "waxwing") <= EVENTS
+            assert places_of(running.settings, "waxwing") <= STAYING
             remaining = [each.result() for each in lives]
         finally:
             sender.stop.set()
         sending.result()
-    assert places_of(running.settings, "waxwing") <= EVENTS  # nothing came back since
+    assert places_of(running.settings, "waxwing") <= STAYING  # nothing came back since
     for remains_of_other in remaining:
         assert differences(remains_of_other, undisturbed) == []
     print(f"answers to the tenant that left: {dict(sender.answers)}")
