@@ -19,6 +19,7 @@ from infra.definitions import load_tiers
 from infra.settings import Settings
 from tasks.domain.errors import InvalidDefinition, Retryable
 from tasks.domain.job import JobKind, deployment_name
+from tasks.domain.labels import Label, prefect_tags
 from tasks.domain.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _own_deployments(client: SyncPrefectClient, tenants: list[Tenant]) -> Iterat
                 parameter_openapi_schema=shared.parameter_openapi_schema,
                 pull_steps=shared.pull_steps,
                 job_variables=shared.job_variables,
-                tags=[f"stage:{kind}", f"tier:{tenant.tier}", f"tenant:{tenant.id}"],
+                tags=prefect_tags({Label.STAGE: kind, Label.TENANT: tenant.id}),  # the tier is each run's: it changes
             )
         if new := sorted(wanted.keys() - known):
             yield f"deployments of {tenant.id}: {len(new)} new"

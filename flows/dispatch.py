@@ -16,6 +16,7 @@ from infra.database.queue import Queue
 from infra.definitions import load_tiers
 from infra.settings import Settings, load_settings
 from tasks.domain.job import Job, JobKind, deployment_name
+from tasks.domain.labels import Label, job_variables, prefect_tags
 from tasks.domain.tenant import Tier, TierPolicy
 
 if TYPE_CHECKING:
@@ -54,26 +55,38 @@ def dispatch(settings: Settings | None = None) -> list[Job]:
 def submit(client: SyncPrefectClient, queue: Queue, job: Job, tiers: dict[Tier, TierPolicy]) -> None:
     """Makes a claimed job a run of its kind's deployment. The key makes a second call find the first one's run."""
     policy = tiers[Tier(str(job.tier))]
+    labels = labels_of(job)
     try:
         deployment = client.read_deployment_by_name(f"{job.kind}/{deployment_name(job.kind, str(job.pool))}")
         run = client.create_flow_run_from_deployment(
             deployment.id,
             parameters=parameters_of(job),
             name=f"{job.tenant} {job.use_case} {job.kind} {job.job_id}",
-            tags=[f"tenant:{job.tenant}", f"use_case:{job.use_case}"],
+            tags=prefect_tags(labels),
             idempotency_key=job.key,
-            job_variables={
-                "env": {
+            job_variables=job_variables(
+                labels,
+                {
                     "ORCHARD_WORKERS": str(policy.workers),
                     "ORCHARD_MEMORY_MB": str(policy.run_memory_mb(job.upload_bytes)),
-                }
-            },
+                },
+            ),
         )
     except Exception as error:  # whatever keeps Prefect from taking it, the job must not be lost
         logger.warning("job %s could not be submitted: %s", job.key, error)
         queue.give_back(job, f"Prefect did not take it: {type(error).__name__}: {error}", at_once=False)
     else:
         queue.submitted(job, str(run.id))
+
+
+def labels_of(job: Job) -> dict[Label, str]:
+    """What is said of a job wherever it is seen or paid for. The stage is its kind's, as in the deployment's tags."""
+    return {
+        Label.TENANT: job.tenant,
+        Label.USE_CASE: job.use_case,
+        Label.STAGE: job.kind.value,
+        Label.TIER: str(job.tier),
+    }
 
 
 def parameters_of(job: Job) -> dict[str, Any]:

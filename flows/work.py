@@ -12,6 +12,7 @@ from prefect import tags
 from flows.metering import metered
 from infra.space import TenantSpace
 from tasks.domain.errors import DatabaseUnavailable, Permanent
+from tasks.domain.labels import Label, prefect_tags
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ def working(space: TenantSpace, job_id: int | None, attempt: int) -> Iterator[No
     again at once, unless a person cancelled it. At the end, whoever waits for the slot is let in. Raises `Superseded`
     when the job has gone to another attempt.
     """
-    with tags(f"tenant:{space.tenant.id}", f"tier:{space.tenant.tier}"):  # of every run and task inside
+    labels = {Label.TENANT: space.tenant.id, Label.TIER: space.tenant.tier.value}
+    with tags(*prefect_tags(labels)):  # of every run and task inside
         if job_id is None:
             with metered(space):
                 yield

@@ -35,6 +35,7 @@ from infra.registry.store import (
 )
 from tasks.bundle import digest_of, verify
 from tasks.domain.errors import GateFailed, InvalidDefinition, NotFound, Tampered
+from tasks.domain.labels import Label
 from tasks.domain.names import TenantId, UseCaseId, registered_model_name
 from tasks.domain.run import Run
 from tasks.domain.use_case import UseCase
@@ -265,16 +266,16 @@ class MlflowRegistry(AgingEntries):
         if (found := mlflow.get_experiment_by_name(name)) is not None:
             return str(found.experiment_id)
         location = self.training_artifacts.child(use_case).url
-        tags = {"tenant": self.tenant, "use_case": use_case}
+        tags = {Label.TENANT.value: self.tenant, Label.USE_CASE.value: use_case}
         return str(mlflow.create_experiment(name, artifact_location=location, tags=tags))
 
     def _register(self, mlflow: Any, name: str, use_case: UseCase) -> None:
         """Makes the entry of the use case, or brings its tags up to date (a tenant may have changed its
         tier)."""
         tags = {
-            "tenant": self.tenant,
-            "tier": self.tier,
-            "use_case": use_case.id,
+            Label.TENANT.value: self.tenant,
+            Label.TIER.value: self.tier,
+            Label.USE_CASE.value: use_case.id,
             "kind": use_case.kind.value,
             "sharing": "tenant",
         }
