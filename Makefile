@@ -1,6 +1,6 @@
 # make demo   the whole platform on real flights, from nothing
 # make test   the test suite, from nothing
-.PHONY: demo test test-all check bench bench-platform bench-online bench-isolation screenshots lock clean
+.PHONY: demo test test-all check bench bench-platform bench-online bench-isolation bench-metering screenshots lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -47,6 +47,10 @@ bench-online: .venv/installed
 # what isolation costs: the same pipeline with all its layers, and with none
 bench-isolation: .venv/installed
 	@$(BIN)/python -m tests.benchmarks.isolation $(ARGS)
+
+# what metering costs, as a share of a training run's CPU
+bench-metering: .venv/installed
+	@$(BIN)/python -m tests.benchmarks.metering $(ARGS)
 
 # pictures of the pages that an operator uses; needs Debian's chromium and chromium-driver, or the like
 screenshots: .venv/installed
