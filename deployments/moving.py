@@ -105,7 +105,7 @@ def _hold(held: ExitStack, lock: AbstractContextManager[None]) -> bool:
 def _move(platform: Platform, operator: Operator, tenant: Tenant, to: Isolation, report: Report) -> Moved:
     """Copies what is not there yet, switches, and removes what is left; each step may be repeated."""
     cluster = platform.cluster
-    source, target = (places(platform.settings, tenant.id, each) for each in (_other(to), to))
+    source, target = (places(platform.settings, tenant.id, each, tenant.tier) for each in (_other(to), to))
     here, there = (
         (cluster.operator_url, cluster.silo_url(tenant.id))
         if to is Isolation.SILO

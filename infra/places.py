@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 
 from infra.isolation.credentials import assume_by
 from infra.lake.location import Location
+from infra.lake.tagging import Tagging
 from infra.settings import Settings
 from tasks.domain.errors import InvalidDefinition
-from tasks.domain.tenant import Isolation, Tenant
+from tasks.domain.labels import Label
+from tasks.domain.tenant import Isolation, Tenant, Tier
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,35 @@ class Places:
 
 def places_of(settings: Settings, tenant: Tenant) -> Places:
     """The folders of a tenant, wherever its isolation puts them."""
-    return places(settings, tenant.id, tenant.isolation or Isolation.POOL)
+    return places(settings, tenant.id, tenant.isolation or Isolation.POOL, tenant.tier)
 
 
-def places(settings: Settings, tenant_id: str, isolation: Isolation) -> Places:
-    """The folders that a tenant has, or would have, in that isolation."""
+def places(settings: Settings, tenant_id: str, isolation: Isolation, tier: Tier | None = None) -> Places:
+    """The folders that a tenant has, or would have, in that isolation. What is written there is tagged with its tier
+    where that is given."""
     if isolation is Isolation.SILO:
         root = _opened(settings, tenant_id, silo_url(settings, tenant_id), kms_key=None)  # its bucket knows its key
         if root.local is not None:
             root = Location(settings.silo_url).child(tenant_id)
-        return Places(root.child("lake"), root.child("artifacts", "training"), root.child("artifacts", "production"))
+        own = Places(root.child("lake"), root.child("artifacts", "training"), root.child("artifacts", "production"))
+        return _tagged(settings, own, tenant_id, tier)
     lake, training, production = (
         _opened(settings, tenant_id, url, settings.storage.kms_key)
         for url in (settings.lake_url, settings.training_artifacts_url, settings.production_artifacts_url)
     )
-    return Places(lake.child("tenants", tenant_id), training.child(tenant_id), production.child(tenant_id))
+    own = Places(lake.child("tenants", tenant_id), training.child(tenant_id), production.child(tenant_id))
+    return _tagged(settings, own, tenant_id, tier)
+
+
+def _tagged(settings: Settings, own: Places, tenant_id: str, tier: Tier | None) -> Places:
+    labels = ((Label.TENANT, tenant_id), *(((Label.TIER, tier.value),) if tier is not None else ()))
+
+    def tagged(place: Location, use_case_at: int) -> Location:
+        if place.bucket is None or not settings.storage.tags:
+            return place
+        return replace(place, tagging=Tagging(labels, place.url, use_case_at))
+
+    return Places(tagged(own.lake, 1), tagged(own.training_artifacts, 0), tagged(own.production_artifacts, 0))
 
 
 def check_apart(settings: Settings, tenant_id: str) -> None:

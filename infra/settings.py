@@ -65,6 +65,9 @@ class StorageOptions(BaseModel):
     kms_key: str | None = Field(
         default=None, description="ARN of the KMS key of shared buckets; None: the object store's own encryption"
     )
+    tags: bool = Field(
+        default=True, description="whether objects, buckets, roles and keys are tagged; false: for stores without tags"
+    )
     silo_keys: bool = Field(default=True, description="a KMS key of its own for every silo")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,6 +76,16 @@ def aws_errors(what: str, where: str, hint: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         raise StorageUnavailable(what, where=where, found=f"{type(error).__name__}: {error}", hint=hint) from error
+
+
+def tag_set(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags as S3 and IAM take them."""
+    return [{"Key": name, "Value": value} for name, value in tags.items()]
+
+
+def said(tags: Mapping[str, str]) -> str:
+    """Tags for people."""
+    return "tagged " + ", ".join(f"{name}={value}" for name, value in tags.items())
 
 
 def code_of(error: Exception) -> str:

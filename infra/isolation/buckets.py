@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.isolation.aws import REGION, Identity, code_of
+from infra.isolation.aws import REGION, Identity, code_of, said, tag_set
 from infra.isolation.policies import Document, canonical, merged
 from infra.lake.location import Location
 from tasks.domain.errors import InvalidDefinition
@@ -43,6 +43,15 @@ def ensure_bucket(s3: Any, identity: Identity, bucket: str, region: str | None) 
     if _answer(s3.get_public_access_block, bucket, "PublicAccessBlockConfiguration") != CLOSED:
         s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=CLOSED)
     return changed
+
+
+def ensure_tags(s3: Any, bucket: str, tags: Mapping[str, str]) -> list[str]:
+    """Tags a bucket; tags of others stay."""
+    present = {each["Key"]: each["Value"] for each in _answer(s3.get_bucket_tagging, bucket, "TagSet") or ()}
+    if tags.items() <= present.items():
+        return []
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tag_set({**present, **tags})})
+    return [f"bucket {bucket}: {said(tags)}"]
 
 
 def ensure_encryption(s3: Any, bucket: str, kms_key: str) -> list[str]:

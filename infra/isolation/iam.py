@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from infra.isolation.aws import code_of
+from infra.isolation.aws import code_of, said, tag_set
 from infra.isolation.policies import Document, canonical
 
 POLICY = "folders"
 """Name of the inline policy."""
 
 
-def ensure_role(iam: Any, name: str, tenant: str, trust: Document, session_s: int) -> list[str]:
-    """Makes the role, or brings up to date who may assume it; says what changed."""
+def ensure_role(
+    iam: Any, name: str, tenant: str, trust: Document, session_s: int, tags: Mapping[str, str]
+) -> list[str]:
+    """Makes the role, or brings up to date who may assume it and its tags; says what changed."""
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
     try:
@@ -26,7 +29,7 @@ def ensure_role(iam: Any, name: str, tenant: str, trust: Document, session_s: in
             AssumeRolePolicyDocument=json.dumps(trust),
             MaxSessionDuration=max(session_s, 3600),
             Description=f"opens the files of Orchard's tenant {tenant}",
-            Tags=[{"Key": "orchard-tenant", "Value": tenant}],
+            Tags=tag_set(tags),
         )
         return [f"role {name}: made"]
     changed = []
@@ -36,6 +39,10 @@ def ensure_role(iam: Any, name: str, tenant: str, trust: Document, session_s: in
     if role.get("MaxSessionDuration", 3600) < session_s:
         iam.update_role(RoleName=name, MaxSessionDuration=session_s)
         changed.append(f"role {name}: sessions of up to {session_s} s")
+    present = {each["Key"]: each["Value"] for each in role.get("Tags", [])}
+    if not tags.items() <= present.items():
+        iam.tag_role(RoleName=name, Tags=tag_set(tags))
+        changed.append(f"role {name}: {said(tags)}")
     return changed
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infra.isolation.aws import aws_errors, client, identity
-from infra.isolation.buckets import ensure_bucket, ensure_encryption, ensure_statements, remove_bucket
+from infra.isolation.buckets import ensure_bucket, ensure_encryption, ensure_statements, ensure_tags, remove_bucket
 from infra.isolation.credentials import Login, Session
 from infra.isolation.iam import ensure_policy, ensure_role, remove_role
 from infra.isolation.keys import ensure_key, find_key, remove_key
@@ -29,6 +29,7 @@ from infra.isolation.policies import (
 from infra.places import check_apart, places, places_of, role_of, silo_url
 from infra.settings import Settings
 from tasks.domain.errors import InvalidDefinition, StorageUnavailable
+from tasks.domain.labels import Label, Labels, cloud_labels
 from tasks.domain.tenant import Isolation, Tenant
 
 KNOWN_S = 30
@@ -51,7 +52,7 @@ def provide(settings: Settings, tenant: Tenant, *isolations: Isolation) -> list[
     if all(location.bucket is None for each in opened for location in each.all()):
         return []
     with aws_errors("the tenant's storage cannot be provided", tenant.id, HINT):
-        provider = _Provider(settings, tenant.id)
+        provider = _Provider(settings, tenant.id, {Label.TENANT: tenant.id, Label.TIER: tenant.tier.value})
         return provider.provide(ways) if settings.storage.roles else provider.make_bucket(ways)
 
 
@@ -97,8 +98,9 @@ def policy_of_operator(settings: Settings) -> Document:
 class _Provider:
     """One tenant's provisioning, with clients that are made when they are needed."""
 
-    def __init__(self, settings: Settings, tenant_id: str) -> None:
+    def __init__(self, settings: Settings, tenant_id: str, labels: Labels | None = None) -> None:
         self._settings, self._tenant = settings, tenant_id
+        self._tags = cloud_labels(labels or {}) if settings.storage.tags else {}
         self._options, self._storage = settings.lake_options, settings.storage
         self.role = role_of(settings, tenant_id)
         parts = urlsplit(silo_url(settings, tenant_id))
@@ -111,7 +113,12 @@ class _Provider:
 
     def provide(self, ways: tuple[Isolation, ...]) -> list[str]:
         made = ensure_role(
-            self.client("iam"), self.role, self._tenant, trust_policy(self._operator), self._storage.session_s
+            self.client("iam"),
+            self.role,
+            self._tenant,
+            trust_policy(self._operator),
+            self._storage.session_s,
+            self._tags,
         )
         changed, keys = list(made), []
         if Isolation.SILO in ways and self._silo is not None:
@@ -139,15 +146,19 @@ class _Provider:
         """Just a silo's bucket, where one login opens everything."""
         if Isolation.SILO not in ways or self._silo is None:
             return []
-        return ensure_bucket(self.client("s3"), self._identity, self._silo, self._options.region)
+        return self._make_bucket(self._silo)
+
+    def _make_bucket(self, bucket: str) -> list[str]:
+        changed = ensure_bucket(self.client("s3"), self._identity, bucket, self._options.region)
+        return changed + (ensure_tags(self.client("s3"), bucket, self._tags) if self._tags else [])
 
     def _provide_silo(self, bucket: str) -> tuple[str | None, list[str]]:
         s3, role_arn = self.client("s3"), self._identity.role(self.role)
-        changed = ensure_bucket(s3, self._identity, bucket, self._options.region)
+        changed = self._make_bucket(bucket)
         key = None
         if self._storage.silo_keys:
             policy = key_policy(self._identity, role_arn)
-            key, lines = ensure_key(self.client("kms"), self.role, self._tenant, policy)
+            key, lines = ensure_key(self.client("kms"), self.role, self._tenant, policy, self._tags)
             changed += lines + ensure_encryption(s3, bucket, key)
         if self._secure:
             principals = dict.fromkeys((role_arn, self._operator, *self._storage.administrators))

@@ -21,7 +21,7 @@ class Bucket:
     """A folder in a bucket, opened with the place's current credentials at each use."""
 
     def __init__(self, location: Location) -> None:
-        self._root = location.root
+        self._location, self._root = location, location.root
         self._kept: Kept[Any] = Kept(location, Location.filesystem)
 
     @property
@@ -33,11 +33,11 @@ class Bucket:
 
     def put(self, names: Names, source: Path) -> None:
         """Copies a local file there, which appears whole or not at all."""
-        self._fs.put_file(str(source), self._key(names))
+        self._fs.put_file(str(source), self._key(names), **self._location.tags(*names))
 
     def write(self, names: Names, data: bytes) -> None:
         """Writes bytes, which appear whole or not at all."""
-        self._fs.pipe_file(self._key(names), data)
+        self._fs.pipe_file(self._key(names), data, **self._location.tags(*names))
 
     def read(self, names: Names) -> bytes:
         """The bytes. Raises `FileNotFoundError`."""
@@ -58,7 +58,8 @@ class Bucket:
 
     def move(self, names: Names, to: Names) -> None:
         """Gives a file another path, in place of what was there."""
-        self._fs.cp_file(self._key(names), self._key(to))
+        tags = self._location.tags(*to)  # instead of the old ones, which a role may not read
+        self._fs.cp_file(self._key(names), self._key(to), **tags, **({"TaggingDirective": "REPLACE"} if tags else {}))
         self._fs.rm_file(self._key(names))
 
     def exists(self, names: Names) -> bool:

@@ -14,6 +14,7 @@ from infra.isolation.aws import REGION
 from infra.isolation.credentials import Credentials, of_role
 from infra.lake.folder import Folder
 from infra.lake.paths import refuse_links, refuse_links_in_log
+from infra.lake.tagging import Tagging
 from infra.settings import LakeOptions
 from tasks.domain.errors import InvalidDefinition, StorageUnavailable
 
@@ -31,6 +32,7 @@ class Location:
         role: name of the role that is assumed to open it; its credentials are short-lived, and asked for at each use.
         kms_key: ARN of the KMS key that what is written is encrypted with; None: the bucket's default.
         base: URL of the folder that the settings name. Below it no link is followed; where it is itself is theirs.
+        tagging: what objects that are written there are tagged with, on S3.
     """
 
     url: str
@@ -42,6 +44,7 @@ class Location:
     role: str | None = None
     kms_key: str | None = None
     base: str | None = None
+    tagging: Tagging | None = None
 
     def __post_init__(self) -> None:
         if urlsplit(self.url).scheme not in {"file", "s3"} or "?" in self.url or "#" in self.url:
@@ -138,6 +141,12 @@ class Location:
             skip_instance_cache=True,
             use_listings_cache=False,
         )
+
+    def tags(self, *names: str) -> dict[str, str]:
+        """What a request that writes the file of that path says about its tags; nothing where there are none."""
+        if self.tagging is None:
+            return {}
+        return {"Tagging": self.tagging.of("/".join([self.url.rstrip("/"), *names]))}
 
     @property
     def root(self) -> str:

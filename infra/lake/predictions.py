@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from infra.lake.location import Kept, Location, storage_errors
+from infra.lake.parquet import ParquetFiles
 from infra.lake.paths import own_data_file
 from infra.lake.retention import History
 from tasks.domain.errors import Busy
@@ -60,6 +61,7 @@ class LakePredictions:
     def __init__(self, location: Location, use_case: UseCase) -> None:
         self.location, self._use_case = location, use_case
         self._kept: Kept[Any] = Kept(location, Location.arrow)
+        self._files_of_batches = ParquetFiles(location, self._kept)
 
     @property
     def _fs(self) -> Any:
@@ -77,13 +79,12 @@ class LakePredictions:
         }
         columns = common | {name: rows[name] for name in rows.column_names if name in FILE_SCHEMA.names}
         table = pa.table({name: columns[name] for name in FILE_SCHEMA.names}).cast(FILE_SCHEMA)
-        path = f"{_folder(run.upload_id)}/{_prefix(run)}{batch.number:06d}.parquet"
-        with storage_errors(path):
-            self.location.child(_folder(run.upload_id)).make()
-            pq.write_table(
+        folder, name = _folder(run.upload_id), f"{_prefix(run)}{batch.number:06d}.parquet"
+        with storage_errors(f"{folder}/{name}"):
+            self._files_of_batches.write(
+                folder,
+                name,
                 table,
-                path,
-                filesystem=self._fs,
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=REPETITIVE,

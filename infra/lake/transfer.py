@@ -77,5 +77,6 @@ def _copy(here: Any, source: str, there: Any, target: str, place: Location) -> N
     if place.local is not None:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         place.check_file(str(Path(target).parent.relative_to(place.local)))
-    with here.open(source, "rb") as reading, there.open(target, "wb") as writing:
+    tags = place.tags(*target.removeprefix(f"{place.root}/").split("/"))
+    with here.open(source, "rb") as reading, there.open(target, "wb", **tags) as writing:
         shutil.copyfileobj(reading, writing, CHUNK_BYTES)

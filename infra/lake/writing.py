@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 from deltalake.transaction import AddAction, RemoveAction
 
 from infra.lake.location import Kept, Location, storage_errors
+from infra.lake.parquet import ParquetFiles
 from infra.lake.snapshot import DataFile, Snapshot
 
 FILE_ROWS = 65_536
@@ -35,6 +35,7 @@ class FilesWriter:
         self._location, self._schema, self._upload_id = location, schema, upload_id
         self._prefix = f"{upload_id}-{uuid.uuid4().hex[:8]}"
         self._kept: Kept[pafs.FileSystem] = Kept(location, Location.arrow)
+        self._files = ParquetFiles(location, self._kept)
         self.added: list[AddAction] = []
         self.removed: dict[str, RemoveAction] = {}
         self._numbers = itertools.count()  # threads write different buckets at once
@@ -106,22 +107,21 @@ class FilesWriter:
 
     def _write_file(self, bucket: int, rows: pa.Table) -> None:
         folder = f"_bucket={bucket}"
-        path = f"{folder}/{self._prefix}-{next(self._numbers):05d}.parquet"
+        name = f"{self._prefix}-{next(self._numbers):05d}.parquet"
+        path = f"{folder}/{name}"
         texts = [field.name for field in self._schema if pa.types.is_string(field.type)]
         with storage_errors(path):
-            self._location.child(folder).make()
             # Dictionaries of numbers cost more time than they save; text and the two counters repeat a lot.
-            pq.write_table(
+            size = self._files.write(
+                folder,
+                name,
                 rows,
-                path,
-                filesystem=self._fs,
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=[*texts, "_upload", "_labelled"],
                 row_group_size=GROUP_ROWS,
                 write_statistics=["_partition", "_upload", "_labelled"],
             )
-            size = self._fs.get_file_info(path).size
         uploads = pc.min_max(rows["_upload"]).as_py()
         # No minima and maxima of the tenant's own columns: the log outlives what is erased from the table.
         statistics = {

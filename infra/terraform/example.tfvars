@@ -6,6 +6,6 @@ production     = { bucket = "acme-orchard-artifacts", prefix = "production" }
 silo_prefix    = "acme-orchard-silo"
 
 tenants = {
-  acme   = {}
-  globex = { silo = true }
+  acme   = { tier = "standard" }
+  globex = { tier = "premium", silo = true }
 }

@@ -86,6 +86,7 @@ module "tenant" {
   for_each       = var.tenants
   source         = "./tenant"
   tenant         = each.key
+  tier           = each.value.tier
   silo           = each.value.silo
   operator       = var.operator
   administrators = var.administrators

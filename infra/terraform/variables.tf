@@ -9,8 +9,8 @@ variable "administrators" {
 }
 
 variable "tenants" {
-  description = "every tenant by its id"
-  type        = map(object({ silo = optional(bool, false) }))
+  description = "every tenant by its id: its tier, as in its file, and whether it is a silo"
+  type        = map(object({ tier = string, silo = optional(bool, false) }))
   default     = {}
 }
 

@@ -44,12 +44,22 @@ class Stage(StrEnum):
 
 
 _TENANT_ID = TypeAdapter(TenantId)
+_USE_CASE_ID = TypeAdapter(UseCaseId)
 
 
 def is_tenant_id(text: str) -> bool:
     """Whether a tenant could be called so. Databases and file systems choke on some texts that none is."""
+    return _fits(_TENANT_ID, text)
+
+
+def is_use_case_id(text: str) -> bool:
+    """Whether a use case could be called so."""
+    return _fits(_USE_CASE_ID, text)
+
+
+def _fits(kind: TypeAdapter[str], text: str) -> bool:
     try:
-        _TENANT_ID.validate_python(text)
+        kind.validate_python(text)
     except ValidationError:
         return False
     return True

@@ -2,7 +2,8 @@
 
 Counted is what metering does in the run's process: reading it every few seconds, on a thread, and booking batches and
 the run's rest, each by the CPU clock of the thread that does it. Beside that stands what its statements cost
-PostgreSQL's backends meanwhile, by the kernel's own count of each (Linux only); commits of batches are the batches' own.
+PostgreSQL's backends meanwhile, by the kernel's own count of each (Linux only); commits of
+batches are not metering's.
 """
 
 from __future__ import annotations

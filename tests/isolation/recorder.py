@@ -57,6 +57,8 @@ def _needed(entry: dict[str, Any], bucket: str, key: str) -> Iterator[Request]:
     if "uploadId" in query and method in ("GET", "DELETE"):
         action = {"GET": "ListMultipartUploadParts", "DELETE": "AbortMultipartUpload"}[method]
     yield Request(f"s3:{action}", f"arn:aws:s3:::{bucket}/{key}", entry["context"])
+    if entry["tagged"]:
+        yield Request("s3:PutObjectTagging", f"arn:aws:s3:::{bucket}/{key}")
     if source := entry["source"]:
         yield object_request("GetObject", *unquote(source).lstrip("/").split("/", 1))
 
@@ -75,6 +77,7 @@ def recording(app: Any, file: Path) -> Callable[..., Iterable[bytes]]:
                 "path": environ.get("RAW_URI", environ["PATH_INFO"]).split("?")[0],
                 "query": environ.get("QUERY_STRING", ""),
                 "source": environ.get("HTTP_X_AMZ_COPY_SOURCE", ""),
+                "tagged": "HTTP_X_AMZ_TAGGING" in environ,
                 "context": {name: environ[header] for header, name in HEADERS.items() if header in environ},
             }
             with file.open("a") as out:

@@ -19,6 +19,7 @@ locals {
   account   = data.aws_caller_identity.current.account_id
   role      = "arn:${local.partition}:iam::${local.account}:role/${local.name}"
   bucket    = var.silo ? "${var.silo_prefix}-${var.tenant}" : null
+  tags      = { orchard-tenant = var.tenant, orchard-tier = var.tier }
   key       = var.silo ? aws_kms_key.silo[0].arn : var.shared_key
 
   shared = {
@@ -51,7 +52,7 @@ resource "aws_iam_role" "tenant" {
   description          = "opens the files of Orchard's tenant ${var.tenant}"
   assume_role_policy   = module.policies.trust
   max_session_duration = max(var.session_s, 3600)
-  tags                 = { orchard-tenant = var.tenant }
+  tags                 = local.tags
 }
 
 resource "aws_iam_role_policy" "folders" {
@@ -66,7 +67,7 @@ resource "aws_kms_key" "silo" {
   policy                  = module.key[0].silo_key
   enable_key_rotation     = true
   deletion_window_in_days = 7
-  tags                    = { orchard-tenant = var.tenant }
+  tags                    = local.tags
   depends_on              = [aws_iam_role.tenant]
 }
 
@@ -89,6 +90,7 @@ resource "aws_kms_alias" "silo" {
 resource "aws_s3_bucket" "silo" {
   count  = var.silo ? 1 : 0
   bucket = local.bucket
+  tags   = local.tags
 }
 
 resource "aws_s3_bucket_public_access_block" "silo" {

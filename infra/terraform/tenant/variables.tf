@@ -3,6 +3,11 @@ variable "tenant" {
   type        = string
 }
 
+variable "tier" {
+  description = "the tenant's tier, as in its file: bills are split by it"
+  type        = string
+}
+
 variable "silo" {
   description = "whether it has a bucket and a key of its own (isolation: silo)"
   type        = bool
