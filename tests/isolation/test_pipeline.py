@@ -118,6 +118,7 @@ def test_a_pipeline_needs_nothing_but_the_role(
     assert {each.what for each in old[0].removed} >= {"raw files", "reports", "dataset versions"}, old
     assert len(orchard("results", tenant, "sales", "--json").worked().json) == 18
     mine = [*asked(record)][before:]
+    assert untagged(store, settings, tenant, isolation) == []
 
     by_operator = {each.service for each in mine if each.key == store.key}
     assert by_operator <= {"sts"}, "the platform's own login opens no file"
@@ -151,6 +152,21 @@ def test_a_tenant_moves_between_buckets(
     assert orchard("results", "roamer", "sales", "--json").worked().json
     assert silo.lake.bucket not in [each["Name"] for each in s3.list_buckets()["Buckets"]]
     assert beyond(role_policy(store, pool), pool.all()) == []
+
+
+def untagged(store: Store, settings: Settings, tenant: str, isolation: Isolation) -> list[str]:
+    """The tenant's objects that do not say whose they are, those aside that only deltalake writes."""
+    s3, found = store.client("s3"), list[str]()
+    for place in places(settings, tenant, isolation).all():
+        keys = [each["Key"] for each in s3.list_objects_v2(Bucket=place.bucket, Prefix=f"{place.prefix}/")["Contents"]]
+        assert any("sales/" in key for key in keys)
+        for key in keys:
+            tags = s3.get_object_tagging(Bucket=place.bucket, Key=key)["TagSet"]
+            if "/_delta_log/" not in key and {each["Key"]: each["Value"] for each in tags} != {
+                "orchard-tenant": tenant, "orchard-tier": "standard", "orchard-use-case": "sales"
+            }:  # fmt: skip
+                found.append(key)
+    return found
 
 
 def role_policy(store: Store, places: Places) -> Document:
