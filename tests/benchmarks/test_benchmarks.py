@@ -53,6 +53,17 @@ def test_the_large_one_is_measured():
     assert 0 < figures["peak memory (RSS)"] < 4
 
 
+@pytest.mark.slow
+def test_metering_is_measured():
+    command = [sys.executable, "-m", "tests.benchmarks.metering", "--partitions", "6", "--rows", "200"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)  # 1: the share is too much
+    shown = [line.split("│")[1:4] for line in done.stdout.splitlines() if line.startswith("│")]
+    measured = {name.strip(): (int(calls), float(cpu_s)) for name, calls, cpu_s in shown if calls.strip()}
+    for part in ("readings of the process", "booking of batches", "booking of the rest"):
+        assert measured[part] > (0, 0.0), done.stdout + done.stderr
+    assert done.stdout.count("with the backends") == 2
+
+
 def test_data_is_the_same_whenever_it_is_made(tmp_path):
     size = data.Size(3, 50)
     for name in ("one", "two"):
