@@ -44,6 +44,6 @@ def cloud_labels(labels: Labels) -> dict[str, str]:
 
 def job_variables(labels: Labels, environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """What a work pool of any type needs to label a run's infrastructure: `env` reaches every process, `labels` become
-    those of Docker containers and Kubernetes pods, and tags of ECS tasks."""
+    those of Docker containers and Kubernetes pods."""
     own = {label.variable: value for label, value in labels.items()}
     return {"env": {**environment, **own}, "labels": cloud_labels(labels)}
