@@ -134,6 +134,17 @@ SHARED = {
     "stored": """
         INSERT INTO stored (tenant, use_case, place, at, bytes) VALUES (:tenant, :marker, 'database', now(), 0)
     """,
+    "budgets": """
+        INSERT INTO budgets (tenant, use_case, period, hard, soft, currency)
+        VALUES (:tenant, :marker, 'run', 1, 1, 'EUR')
+    """,
+    "budget_alerts": """
+        INSERT INTO budget_alerts (tenant, use_case, period, about, level)
+        SELECT tenant, use_case, period, :marker, 'soft' FROM budgets WHERE tenant = :tenant LIMIT 1
+    """,
+    "budget_shares": """
+        INSERT INTO budget_shares (tenant, month, stop_at, hard, currency) VALUES (:tenant, :marker, 0, 1, 'EUR')
+    """,
 }
 """What a silo, too, has in the database that all share."""
 
@@ -153,6 +164,9 @@ REMOVALS = (
             ("usage", "unit"),
             ("processes", "process"),
             ("stored", "use_case"),
+            ("budget_alerts", "about"),
+            ("budgets", "use_case"),
+            ("budget_shares", "month"),
         )
     ),
 )

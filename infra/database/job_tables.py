@@ -56,6 +56,7 @@ class JobRow(SQLModel, table=True):
     heartbeat_at: datetime | None = time_column()
     finished_at: datetime | None = time_column()
     error: str | None = text_column()
+    held: str | None = text_column()
 
 
 class ScheduleRow(SQLModel, table=True):

@@ -36,7 +36,7 @@ CLAIM = text(
     ), next_of_use_case AS (
         SELECT DISTINCT ON (j.tenant, j.use_case) j.tenant, j.job_id, j.created_at
         FROM jobs AS j
-        WHERE j.status = 'waiting' AND j.not_before <= now()
+        WHERE j.status = 'waiting' AND j.not_before <= now() AND j.held IS NULL
           AND NOT EXISTS (SELECT FROM busy AS b WHERE b.tenant = j.tenant AND b.use_case = j.use_case)
         ORDER BY j.tenant, j.use_case, j.created_at, j.job_id
     ), turns AS (

@@ -8,11 +8,19 @@ from infra.database.predictions import PredictionRecords
 from infra.database.processes import ProcessRecords
 from infra.database.retention import RetentionRecords
 from infra.database.scores import ScoreRecords
+from infra.database.spending import BudgetRecords
 from infra.database.uploads import UploadRecords
 
 
 class PostgresRecords(
-    UploadRecords, JobRecords, PageRecords, ScoreRecords, PredictionRecords, RetentionRecords, ProcessRecords
+    UploadRecords,
+    JobRecords,
+    PageRecords,
+    ScoreRecords,
+    PredictionRecords,
+    RetentionRecords,
+    ProcessRecords,
+    BudgetRecords,
 ):
     """Implements `tasks.ports.Records` for one tenant, with that tenant's own login.
 

@@ -53,7 +53,7 @@ class RunRecords(TenantRows):
             .on_conflict_do_update(index_elements=["tenant", "key"], set_=again)
             .returning(RUNS)
         )
-        run = self._transact(lambda connection: _run(connection.execute(statement).mappings().one()))
+        run = self._transact(lambda connection: run_of(connection.execute(statement).mappings().one()))
         shift().begin_run(run.run_id, use_case)
         return run
 
@@ -68,19 +68,28 @@ class RunRecords(TenantRows):
             values = {"status": RunStatus.FAILED.value, "error": error, "finished_at": func.now()}
             unfinished = RUNS.c.status != RunStatus.FINISHED.value
             connection.execute(update(RUNS).where(self._of_run(RUNS, run), unfinished).values(values))
-            return _run(connection.execute(select(RUNS).where(self._of_run(RUNS, run))).mappings().one())
+            return run_of(connection.execute(select(RUNS).where(self._of_run(RUNS, run))).mappings().one())
 
         return self._transact(work)
 
-    def _finish(self, connection: Connection, run: Run, receipt: Mapping[str, object]) -> Run:
-        values = {
-            "status": RunStatus.FINISHED.value, "receipt": dict(receipt), "finished_at": func.now(), "error": None
-        }  # fmt: skip
+    def stop_run(self, run: Run, receipt: Mapping[str, object], why: str) -> Run:
+        """Stores the receipt and what this attempt used, and marks the run as stopped: it goes on when it may."""
+        return self._transact(lambda connection: self._finish(connection, run, receipt, RunStatus.STOPPED, why))
+
+    def _finish(
+        self,
+        connection: Connection,
+        run: Run,
+        receipt: Mapping[str, object],
+        status_now: RunStatus = RunStatus.FINISHED,
+        why: str | None = None,
+    ) -> Run:
+        values = {"status": status_now.value, "receipt": dict(receipt), "finished_at": func.now(), "error": why}
         status = connection.scalar(select(RUNS.c.status).where(self._of_run(RUNS, run)).with_for_update())
         if status != RunStatus.FINISHED.value:
             book_rest(connection, self.tenant, run, dict(receipt))
         statement = update(RUNS).where(self._of_run(RUNS, run)).values(values).returning(RUNS)
-        return _run(connection.execute(statement).mappings().one())
+        return run_of(connection.execute(statement).mappings().one())
 
     def run(self, run_id: int) -> Run:
         """Raises `NotFound`."""
@@ -88,7 +97,7 @@ class RunRecords(TenantRows):
         row = self._transact(lambda connection: connection.execute(query).mappings().one_or_none())
         if row is None:
             raise NotFound(f"tenant {self.tenant!r} has no run {run_id}", hint=f"orchard receipts {self.tenant}")
-        return _run(row)
+        return run_of(row)
 
     def runs(
         self,
@@ -108,7 +117,7 @@ class RunRecords(TenantRows):
             *([] if below is None else [RUNS.c.run_id < below]),
         ]
         query = select(RUNS).where(*chosen).order_by(RUNS.c.run_id.desc()).limit(limit)
-        return self._transact(lambda connection: [_run(row) for row in connection.execute(query).mappings()])
+        return self._transact(lambda connection: [run_of(row) for row in connection.execute(query).mappings()])
 
     def plan(self, run: Run, batches: Sequence[Batch], settled: pd.DataFrame | None = None) -> None:
         """Stores the batches of a run and, with them, `PARTITION_MODEL` rows of partitions that need no work
@@ -160,5 +169,6 @@ class RunRecords(TenantRows):
         return self._of_run(BATCHES, batch) & (BATCHES.c.number == batch.number)
 
 
-def _run(row: RowMapping) -> Run:
+def run_of(row: RowMapping) -> Run:
+    """A row as a value."""
     return Run.model_validate({name: row[name] for name in Run.model_fields})

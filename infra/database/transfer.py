@@ -15,7 +15,7 @@ SHARED = frozenset(
     {
         "tenants", "use_cases", "jobs", "schedules", "api_keys", "operator_keys", "audit", "audit_details",
         "tenant_secrets", "erasures", "stored", "memberships", "overhead",
-        "price_books", "price_rates", "invoices",
+        "price_books", "price_rates", "invoices", "budgets", "budget_alerts", "budget_shares",
     }
 )  # fmt: skip
 """Tables whose rows are in the shared database, wherever a tenant's data is."""

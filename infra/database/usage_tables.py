@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Double, Index, text
 from sqlmodel import Field, SQLModel
 
+from infra.database import budget_tables as budget_tables
 from infra.database import trust_tables as trust_tables
 from infra.database.tables import belongs_to, key_column, text_column, time_column
 

@@ -5,6 +5,7 @@ OrchardError
 │   ├── DatabaseUnavailable
 │   ├── StorageUnavailable    includes a full disk
 │   ├── Busy                  another run holds this tenant's use case
+│   ├── OverBudget            a hard limit was reached; work waits until it is raised, or the month ends
 │   └── NotErased             something of a tenant that leaves was found after its removal
 └── Permanent                 the same input will fail again
     ├── InvalidDefinition     a tenant, tier or settings file is wrong
@@ -64,6 +65,10 @@ class StorageUnavailable(Retryable):
 
 class Busy(Retryable):
     """Another run works on the same tenant's use case."""
+
+
+class OverBudget(Retryable):
+    """A hard limit was reached: work waits until it is raised, or the month ends."""
 
 
 class NotErased(Retryable):

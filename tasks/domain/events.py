@@ -5,6 +5,9 @@ from __future__ import annotations
 UPLOAD_RECEIVED = "orchard.upload.received"
 """A file arrived by itself; payload: `path`, its place below the inbox."""
 
+BUDGET_EXCEEDED = "orchard.budget.exceeded"
+"""A limit was reached; payload: `level` (soft, hard), `use_case`, `period`, `about`, `spent`, `limit`, `currency`."""
+
 FINISHED, FAILED = "finished", "failed"
 
 

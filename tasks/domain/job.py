@@ -32,6 +32,7 @@ class Job(Frozen):
         attempts: times it was handed out; (job, attempt) identifies a run in Prefect.
         upload_bytes: size of its upload; 0 without one.
         tier, pool: its tenant's tier, and the work pool whose slot it holds, since it was handed out last.
+        held: why it is not handed out although it waits: its tenant, or its use case, is over a budget.
         requested_by: who asked: `api`, `inbox`, `cli`, `schedule`, `pull`.
     """
 
@@ -52,6 +53,7 @@ class Job(Frozen):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     error: str | None = None
+    held: str | None = None
 
     @property
     def key(self) -> str:

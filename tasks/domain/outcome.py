@@ -17,6 +17,7 @@ class PartitionOutcome(StrEnum):
     REUSED = "reused"
     REJECTED = "rejected"  # not trainable: too few labelled rows, never any history
     FAILED = "failed"  # an error, or it took too long
+    LEFT = "left"  # not reached: the run was stopped before
 
 
 class Answer(StrEnum):
@@ -43,18 +44,19 @@ class RowReceipt(Frozen):
 
 
 class PartitionReceipt(Frozen):
-    """Every partition of a training run in exactly one of trained, reused, rejected, failed."""
+    """Every partition of a training run in exactly one of trained, reused, rejected, failed, left."""
 
     partitions: int = Field(ge=0)
     trained: int = Field(ge=0)
     reused: int = Field(ge=0)
     rejected: int = Field(ge=0)
     failed: int = Field(ge=0)
+    left: int = Field(default=0, ge=0, description="not reached: the run was stopped over a budget")
     causes: dict[str, str] = Field(default={}, description="cause of failure → 'count × cause, e.g. partition'")
 
     @model_validator(mode="after")
     def _adds_up(self) -> PartitionReceipt:
-        if self.trained + self.reused + self.rejected + self.failed != self.partitions:
+        if self.trained + self.reused + self.rejected + self.failed + self.left != self.partitions:
             raise ValueError(f"partitions do not add up: {self!r}")
         return self
 
@@ -69,6 +71,7 @@ class ScoringReceipt(Frozen):
     fallback: int = Field(ge=0, description="rows answered for want of a promoted model, whoever answered")
     partitions: int = Field(ge=0)
     unseen_partitions: int = Field(ge=0, description="keys that the release has no entry for")
+    left: int = Field(default=0, ge=0, description="partitions that a stopped run did not reach; none of it is shown")
 
     @model_validator(mode="after")
     def _adds_up(self) -> ScoringReceipt:

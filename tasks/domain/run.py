@@ -23,6 +23,7 @@ class RunStatus(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     FAILED = "failed"
+    STOPPED = "stopped"  # over a budget: what it finished can be used, and it goes on when it may
 
 
 class Upload(Frozen):
@@ -62,6 +63,16 @@ class Run(Frozen):
     finished_at: datetime | None = None
     receipt: dict[str, object] = Field(default={})
     error: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether its models can be promoted and built on."""
+        return self.status in (RunStatus.FINISHED, RunStatus.STOPPED)
+
+    @property
+    def outcome_key(self) -> str:
+        """Identifies what it left behind: a run that was stopped leaves less than the same run once it is finished."""
+        return f"{self.key}-{self.attempts}" if self.status is RunStatus.STOPPED else self.key
 
 
 class Batch(Frozen):
