@@ -10,6 +10,7 @@ from cronsim import CronSim, CronSimError
 from prefect import flow
 from prefect.client.orchestration import get_client
 
+from flows.budgets import review
 from flows.reconcile import crash, dead_runs, handed_out, put_right
 from infra.database.cluster import connected_cluster
 from infra.database.queue import Queue
@@ -39,11 +40,13 @@ def dispatch(settings: Settings | None = None) -> list[Job]:
     """Hands out waiting jobs for the slots that are free, and submits each to its tier's work pool; returns them.
 
     Called when a job is asked for, when one ends, and every few seconds. Safe to run twice at once, and to be cut off:
-    a claim that was not submitted is found by `heal`. What Prefect does not take waits again.
+    a claim that was not submitted is found by `heal`. What Prefect does not take waits again. Jobs of whoever has spent
+    a budget stay where they are.
     """
     settings = settings or load_settings()
     queue = Queue(connected_cluster(settings))
     tiers = load_tiers(settings.tiers_file)
+    review(settings)
     jobs = queue.claim(tiers)
     if jobs:
         with get_client(sync_client=True) as client:

@@ -6,7 +6,12 @@ from typing import Any
 
 from prefect.events import emit_event
 
-from tasks.domain.events import FAILED, FINISHED, UPLOAD_RECEIVED, stage_event
+from tasks.domain.budget import Level, Standing, money
+from tasks.domain.errors import OverBudget
+from tasks.domain.events import BUDGET_EXCEEDED, FAILED, FINISHED, UPLOAD_RECEIVED, stage_event
+
+out_of_budget: set[str] = set()
+"""Runs in Prefect of this process that ended because their job has to wait for a budget: neither finished nor failed."""
 
 
 def announce_upload(path: str) -> None:
@@ -18,14 +23,38 @@ def announce_upload(path: str) -> None:
     )
 
 
+def announce_budget(standing: Standing, level: Level) -> None:
+    """Says that a limit was reached."""
+    budget = standing.budget
+    tenant, use_case = budget.tenant or "", standing.use_case or budget.use_case or ""
+    name = f"orchard.tenant.{tenant}" + (f".{use_case}" if use_case else "") if tenant else "orchard.platform"
+    limit = budget.hard if level is Level.HARD else budget.soft
+    emit_event(
+        event=BUDGET_EXCEEDED,
+        resource={"prefect.resource.id": name, "orchard.tenant": tenant, "orchard.level": level.value},
+        payload={
+            "level": level.value,
+            "tenant": tenant or None,
+            "use_case": use_case or None,
+            "period": budget.period.value,
+            "about": standing.about,
+            "spent": money(standing.spent),
+            "limit": money(limit),
+            "currency": budget.currency,
+        },
+    )
+
+
 def announce_finished(flow: Any, flow_run: Any, state: Any) -> None:
     """Prefect's hook for a flow that completed."""
-    _announce(flow.name, flow_run, FINISHED, state)
+    if str(flow_run.id) not in out_of_budget:
+        _announce(flow.name, flow_run, FINISHED, state)
 
 
 def announce_failed(flow: Any, flow_run: Any, state: Any) -> None:
-    """Prefect's hook for a flow that failed."""
-    _announce(flow.name, flow_run, FAILED, state)
+    """Prefect's hook for a flow that failed. One that may not spend more has not: that is told once, as such."""
+    if not isinstance(state.result(raise_on_failure=False), OverBudget):
+        _announce(flow.name, flow_run, FAILED, state)
 
 
 def _announce(stage: str, flow_run: Any, outcome: str, state: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flows.space import open_space
-from tasks.domain.errors import Busy, DatabaseUnavailable, OrchardError, Superseded
+from tasks.domain.errors import Busy, DatabaseUnavailable, OrchardError, OverBudget, Superseded
 from tasks.domain.run import RunStatus
 
 
@@ -20,6 +20,8 @@ def record_failure(flow: Any, flow_run: Any, state: Any) -> None:
     records = open_space(asked["tenant"]).records
     if flow.name == "pipeline":
         records.update_upload(asked["upload_id"], error=cause)
+        return
+    if isinstance(error, OverBudget):  # its run was stopped, or has not begun
         return
     use_case = asked.get("use_case") or records.upload(asked["upload_id"]).use_case
     for run in records.runs(use_case, flow.name)[:1]:

@@ -14,6 +14,7 @@ from flows.scoring import score
 from flows.space import open_space
 from flows.training import train
 from flows.work import working
+from tasks.budget import check_budget, check_stopped
 from tasks.domain.names import Purpose
 from tasks.domain.run import Upload, UploadStatus
 
@@ -39,6 +40,7 @@ def pipeline(tenant: str, upload_id: str, job_id: int | None = None, attempt: in
     """
     space = open_space(tenant)
     with working(space, job_id, attempt):
+        check_budget(space, space.records.upload(upload_id).use_case)
         upload = ingest(tenant, upload_id)
         if upload.status is not UploadStatus.REJECTED and react(tenant, upload):
             upload = space.records.update_upload(upload_id, status=UploadStatus.DONE, error=None)
@@ -53,6 +55,14 @@ def react(tenant: str, upload: Upload) -> bool:
     if upload.purpose is Purpose.ACTUALS:
         monitor(tenant, use_case, upload.upload_id)
         return True
-    promote(tenant, use_case, train(tenant, use_case))
+    train_and_promote(tenant, use_case)
     score(tenant, use_case)
     return True
+
+
+def train_and_promote(tenant: str, use_case: str) -> None:
+    """Trains what changed, and promotes it. What a run finished that was stopped over a budget is promoted too; then
+    raises `OverBudget`."""
+    trained = train(tenant, use_case)
+    promote(tenant, use_case, trained)
+    check_stopped(open_space(tenant), trained)

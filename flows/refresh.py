@@ -5,10 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.events import announce_failed, announce_finished
-from flows.promotion import promote
+from flows.pipeline import train_and_promote
 from flows.scoring import score
 from flows.space import open_space
-from flows.training import train
 from flows.work import working
 
 
@@ -29,5 +28,5 @@ def refresh(tenant: str, use_case: str, job_id: int | None = None, attempt: int 
         attempt: filled in by dispatch.
     """
     with working(open_space(tenant), job_id, attempt):
-        promote(tenant, use_case, train(tenant, use_case))
+        train_and_promote(tenant, use_case)
         score(tenant, use_case, again=True)

@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 
 from prefect import tags
 
+from flows.events import out_of_budget
 from flows.metering import metered
 from infra.space import TenantSpace
-from tasks.domain.errors import DatabaseUnavailable, Permanent
+from tasks.domain.errors import DatabaseUnavailable, OverBudget, Permanent
 from tasks.domain.labels import Label, prefect_tags
 
 logger = logging.getLogger(__name__)
@@ -24,14 +25,17 @@ def working(space: TenantSpace, job_id: int | None, attempt: int) -> Iterator[No
     """Does the block as this attempt of a job; without a job, it just does it.
 
     What fails for a passing reason waits for another turn; what cannot succeed has failed; what was told to stop waits
-    again at once, unless a person cancelled it. At the end, whoever waits for the slot is let in. Raises `Superseded`
-    when the job has gone to another attempt.
+    again at once, unless a person cancelled it; what may not spend more waits until it may. At the end, whoever waits
+    for the slot is let in. Raises `Superseded` when the job has gone to another attempt, `OverBudget` without a job.
     """
     labels = {Label.TENANT: space.tenant.id, Label.TIER: space.tenant.tier.value}
     with tags(*prefect_tags(labels)):  # of every run and task inside
         if job_id is None:
-            with metered(space):
-                yield
+            try:
+                with metered(space):
+                    yield
+            finally:
+                _review_budgets()
         else:
             with _as_job(space, job_id, attempt), metered(space, job_id):
                 yield
@@ -46,6 +50,9 @@ def _as_job(space: TenantSpace, job_id: int, attempt: int) -> Iterator[None]:
     beating.start()
     try:
         yield
+    except OverBudget as error:
+        records.postpone(job_id, attempt, str(error))
+        out_of_budget.add(str(_flow_run_id()))
     except Permanent as error:
         records.end_job(job_id, attempt, str(error))
         raise
@@ -88,6 +95,15 @@ def _cancelled() -> bool:
         state = state_of(client, _flow_run_id())
         return state is not None and (state.is_cancelling() or state.is_cancelled())
     return False
+
+
+def _review_budgets() -> None:
+    from flows.budgets import review
+
+    try:
+        review()
+    except Exception as error:  # the scheduled dispatch does it a few seconds later
+        logger.warning("budgets were not reviewed: %s", error)
 
 
 def _let_others_in() -> None:

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 import pandas as pd
 import pyarrow as pa
 
+from tasks.domain.budget import Standing
 from tasks.domain.contract import ColumnType
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Batch, Release, Run, Upload
@@ -191,6 +192,13 @@ class Records(Protocol):
 
     def fail_run(self, run: Run, error: str) -> Run: ...
 
+    def stop_run(self, run: Run, receipt: Mapping[str, object], why: str) -> Run:
+        """Stores the receipt and what this attempt used, and marks the run as stopped: it goes on when it may."""
+
+    def excess(self, use_case: str, run: Run | None = None) -> Standing | None:
+        """The budget whose hard limit was reached, if one was: of the use case, of its tenant, of the tenant's share of
+        the platform's, or of the run."""
+
     def run(self, run_id: int) -> Run:
         """Raises `NotFound`."""
 
@@ -213,6 +221,10 @@ class Records(Protocol):
     def finish_training_batch(self, batch: Batch, rows: pd.DataFrame, *, bytes_in: int = 0, bytes_out: int = 0) -> None:
         """Stores `PARTITION_MODEL` rows and what the batch used, and marks it as finished, together. `bytes_in` of
         rows were read, `bytes_out` of models written."""
+
+    def leave(self, run: Run, why: str) -> None:
+        """Stores `PARTITION_MODEL` rows for the partitions of batches that are not finished: they are left. Finishing
+        the batch replaces them."""
 
     def failed_partitions(self, run: Run) -> int:
         """How many partitions of a training run have failed so far."""

@@ -17,7 +17,7 @@ from infra.database.budget_tables import ALL, BudgetAlertRow, BudgetRow, BudgetS
 from infra.database.cluster import Cluster
 from infra.database.connect import transact
 from infra.database.operator import Operator
-from infra.database.runs import RUNS, run_of
+from infra.database.runs import run_of
 from infra.database.spending import (
     SPENT_BY_ALL,
     SPENT_BY_TENANTS,
@@ -49,6 +49,17 @@ HOLD = text(
     )
     UPDATE jobs AS j SET held = w.reason FROM wanted AS w
     WHERE j.tenant = w.tenant AND j.job_id = w.job_id AND j.held IS DISTINCT FROM w.reason
+    """
+)
+
+
+OPEN_RUNS = text(
+    """
+    SELECT * FROM runs AS r
+    WHERE r.tenant = ANY(CAST(:tenants AS text[]))
+      AND (r.status IN ('running', 'stopped') OR r.finished_at > now() - interval '10 minutes')
+      AND NOT EXISTS (SELECT FROM runs AS later WHERE (later.tenant, later.use_case, later.stage)
+                                                    = (r.tenant, r.use_case, r.stage) AND later.run_id > r.run_id)
     """
 )
 
@@ -136,7 +147,7 @@ class Budgets:
         return str(found[0])
 
     def standings(self, budgets: Sequence[Budget]) -> list[Standing]:
-        """What was spent of each budget; of one per run, on each run that was stopped."""
+        """What was spent of each budget; of one per run, on the latest run of each stage."""
         now = datetime.now(UTC)
         monthly = [each for each in budgets if each.period is Period.MONTH]
         spent = {currency: self._spent(monthly, currency, now) for currency in {each.currency for each in monthly}}
@@ -200,10 +211,10 @@ class Budgets:
     def _spent(self, budgets: Sequence[Budget], currency: str, now: datetime) -> dict[tuple[str, str], Decimal]:
         """Of the tenants that the budgets are about, in the database where each one's rows are."""
         everybody = any(each.tenant is None for each in budgets)
-        values = {"currency": currency, "since": month_start(now)}
+        values: dict[str, object] = {"currency": currency, "since": month_start(now)}
         query = SPENT_BY_ALL if everybody else SPENT_BY_TENANTS
         if not everybody:
-            values["tenants"] = sorted({str(each.tenant) for each in budgets})  # type: ignore[assignment]
+            values["tenants"] = sorted({str(each.tenant) for each in budgets})
         found: dict[tuple[str, str], Decimal] = {}
         for url in Operator(self.cluster).data_urls().values():
             rows = transact(url, lambda connection: connection.execute(query, values).all())
@@ -213,19 +224,24 @@ class Budgets:
         return found
 
     def _standings_of_runs(self, budgets: Sequence[Budget]) -> list[Standing]:
-        """Where the stopped runs stand, of those that budgets per run cover."""
+        """Where runs stand that budgets per run cover: those that work, were stopped, or ended just now."""
         tenants = sorted({str(each.tenant) for each in budgets})
-        query = select(RUNS).where(RUNS.c.status == RunStatus.STOPPED.value, RUNS.c.tenant.in_(tenants))
 
         def read(connection: Connection) -> list[Standing]:
             found = []
-            for row in connection.execute(query).mappings().all():
+            for row in connection.execute(OPEN_RUNS, {"tenants": tenants}).mappings().all():
                 run = run_of(row)
                 for budget in budgets:
                     if budget.tenant == row["tenant"] and budget.covers(run.use_case):
-                        cost = spent_on_run(connection, row["tenant"], run, budget.currency)
-                        only = budget.model_copy(update={"use_case": run.use_case})
-                        found.append(Standing(budget=only, spent=cost, limit=budget.hard, about=f"run {run.run_id}"))
+                        standing = Standing(
+                            budget=budget,
+                            spent=spent_on_run(connection, row["tenant"], run, budget.currency),
+                            limit=budget.hard,
+                            about=f"run {run.run_id}",
+                            use_case=run.use_case,
+                            refuses=run.status is RunStatus.STOPPED,
+                        )
+                        found.append(standing)
             return found
 
         urls = Operator(self.cluster).data_urls().values() if budgets else ()

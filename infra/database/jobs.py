@@ -96,6 +96,12 @@ class JobRecords(TenantRows):
         often enough. `at_once`: the reason was none of its own, so it does not wait longer."""
         self._settle(job_id, attempt, given_back(error, at_once))
 
+    def postpone(self, job_id: int, attempt: int, error: str) -> None:
+        """The attempt ended because no more may be spent: the job waits until it may, and has as many tries left."""
+        pause = func.make_interval(0, 0, 0, 0, 0, 0, FIRST_WAIT_S)
+        values = {"status": JobStatus.WAITING.value, "not_before": func.now() + pause, "heartbeat_at": None}
+        self._settle(job_id, attempt, {**values, "error": error})
+
     def watermark(self, use_case: str) -> object | None:
         """How far the pulls of a use case have come; None before the first."""
         query = select(SCHEDULES.c.watermark).where(self._own(SCHEDULES), *_pull(use_case))

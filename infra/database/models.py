@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Table, delete, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql
 
 from infra.database.booking import book_batch
@@ -45,6 +45,20 @@ class ModelRecords(RunRecords):
                 connection.execute(insert(MODELS), values)
 
         self._transact(work)
+
+    def leave(self, run: Run, why: str) -> None:
+        """Stores `PARTITION_MODEL` rows for the partitions of batches that are not finished: they are left. Finishing
+        the batch replaces them."""
+        columns = ["tenant", "run_id", "partition", "batch", "outcome", "rows", "reason"]
+        pending = self._of_run(BATCHES, run) & BATCHES.c.finished_at.is_(None)
+        partition = func.unnest(BATCHES.c.partitions)
+        facts = (BATCHES.c.number, literal("left"), literal(0, BigInteger), literal(why))
+        left = select(BATCHES.c.tenant, BATCHES.c.run_id, partition, *facts).where(pending)
+        statement = postgresql.insert(MODELS).from_select(columns, left)
+        again = statement.on_conflict_do_update(
+            index_elements=["tenant", "run_id", "partition"], set_={"reason": statement.excluded.reason}
+        )
+        self._transact(lambda connection: connection.execute(again))
 
     def failed_partitions(self, run: Run) -> int:
         """How many partitions of a training run have failed so far."""

@@ -95,16 +95,16 @@ class MlflowRegistry(AgingEntries):
         name = self._name(use_case.id)
         mlflow = client(self.training_uri)
         with answering(self.training_uri):
-            if (version := self._version_of(mlflow, name, run.key)) is not None:
+            if (version := self._version_of(mlflow, name, run.outcome_key)) is not None:
                 return str(version.version)
             experiment = self._experiment(mlflow, name, use_case.id)
-            self._set_aside(mlflow, experiment, run.key)
+            self._set_aside(mlflow, experiment, run.outcome_key)
             started_ms = int(run.started_at.timestamp() * 1000)
             logged = mlflow.create_run(
                 experiment,
                 start_time=started_ms,
                 run_name=f"training-{run.run_id}",
-                tags={**tags, "orchard.run_id": str(run.run_id), "orchard.key": run.key},
+                tags={**tags, "orchard.run_id": str(run.run_id), "orchard.key": run.outcome_key},
             )
             log_values(mlflow, logged.info.run_id, params, metrics, started_ms)
             with self.training.building(logged.info.artifact_uri) as folder:
@@ -120,7 +120,7 @@ class MlflowRegistry(AgingEntries):
                 tags={
                     **tags,
                     "run_id": str(run.run_id),
-                    "orchard.key": run.key,
+                    "orchard.key": run.outcome_key,
                     "digest": digest_of(bundle),
                 },
             )
@@ -133,7 +133,7 @@ class MlflowRegistry(AgingEntries):
         `Tampered`."""
         name = self._name(use_case)
         with answering(self.training_uri):
-            version = self._version_of(client(self.training_uri), name, run.key)
+            version = self._version_of(client(self.training_uri), name, run.outcome_key)
         if version is None:
             raise NotFound(f"training run {run.run_id} of {name} has no candidate", hint="orchard run")
         folder = self.training.fetched(version.source, into) / model.BUNDLE

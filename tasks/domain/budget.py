@@ -107,6 +107,9 @@ class Standing(Frozen):
         limit: where work stops: the hard limit or, of the platform's budget, the tenant's share.
         about: the month (`2026-11`) or the run (`run 17`) that is meant.
         tenant: whose share it is, of the platform's budget.
+        use_case: whose run it is, of a budget per run.
+        refuses: whether new runs are refused once the hard limit is reached. Of a budget per run, only a run that was
+            stopped does so: the next one would be the same.
     """
 
     budget: Budget
@@ -114,6 +117,8 @@ class Standing(Frozen):
     limit: Decimal
     about: str
     tenant: TenantId | None = None
+    use_case: UseCaseId | None = None
+    refuses: bool = True
 
     @property
     def level(self) -> Level | None:

@@ -12,7 +12,7 @@ import pandas as pd
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
 from tasks.domain.outcome import Promote, Verdict
-from tasks.domain.run import Release, Run, run_key
+from tasks.domain.run import Release, Run, RunStatus, run_key
 from tasks.domain.use_case import UseCase
 from tasks.example import example_rows
 from tasks.ports import Space
@@ -23,9 +23,10 @@ TRIED_ROWS = 20
 """So many rows a release must predict before it may serve."""
 
 
-def promotion_key(use_case: UseCase, training_run: int) -> str:
+def promotion_key(use_case: UseCase, trained: Run) -> str:
     """Idempotency key of a promotion run: the candidates and the rules that judge them."""
-    return run_key(Stage.PROMOTION, use_case.id, training_run, use_case.gate.model_dump_json())
+    stopped = (trained.attempts,) if trained.status is RunStatus.STOPPED else ()  # later there are more candidates
+    return run_key(Stage.PROMOTION, use_case.id, trained.run_id, use_case.gate.model_dump_json(), *stopped)
 
 
 def comparisons(candidates: pd.DataFrame) -> dict[str, Comparison]:

@@ -28,7 +28,7 @@ def judge_candidates(space: Space, use_case_id: str, training_run: int) -> tuple
     """
     use_case, records = space.tenant.use_case(use_case_id), space.records
     trained = records.run(training_run)
-    if trained.status is not RunStatus.FINISHED or trained.use_case != use_case_id:
+    if not trained.usable or trained.use_case != use_case_id:
         raise NotFound(
             f"there is no finished training run {training_run} of {use_case_id!r}",
             hint=f"orchard receipts {space.tenant.id} {use_case_id}",
@@ -36,7 +36,7 @@ def judge_candidates(space: Space, use_case_id: str, training_run: int) -> tuple
     run = records.open_run(
         Stage.PROMOTION,
         use_case_id,
-        promotion_key(use_case, training_run),
+        promotion_key(use_case, trained),
         dataset_version=trained.dataset_version,
         release_version=space.registry.find(use_case_id, "champion"),
     )

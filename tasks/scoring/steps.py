@@ -6,6 +6,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.batches import held_bytes, plan_batches
+from tasks.budget import check_budget, over_budget, why_stopped
+from tasks.domain.errors import OverBudget
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Batch, Run, RunStatus, Upload, UploadStatus, run_key
 from tasks.ports import Space
@@ -40,17 +42,21 @@ def has_open_rows(space: Space, upload: Upload) -> bool:
 def plan_scoring(space: Space, upload: Upload) -> tuple[Run | None, list[Batch]]:
     """Finds the release by its tags and alias, checks it, and splits the upload's rows into batches.
 
-    Returns (None, []) while there is no release: the upload waits for one. Raises `Tampered`.
+    Returns (None, []) while there is no release: the upload waits for one. Raises `Tampered`, and `OverBudget` before
+    anything is begun.
     """
     use_case = space.tenant.use_case(upload.use_case)
     release = space.registry.find(use_case.id, "champion")
     if release is None or upload.dataset_version is None:
         return None, []
     version = upload.dataset_version
+    key = run_key(Stage.SCORING, use_case.id, upload.upload_id, version, release, superseded(space, upload, release))
+    known = (run for run in space.records.runs(use_case.id, Stage.SCORING) if run.key == key)
+    check_budget(space, use_case.id, next(known, None))
     run = space.records.open_run(
         Stage.SCORING,
         use_case.id,
-        run_key(Stage.SCORING, use_case.id, upload.upload_id, version, release, superseded(space, upload, release)),
+        key,
         upload_id=upload.upload_id,
         dataset_version=version,
         release_version=release,
@@ -75,7 +81,10 @@ def superseded(space: Space, upload: Upload, release: int) -> int:
 # One batch is the unit of resumption: its rows and the mark that it is finished are stored in one transaction.
 @task(task_run_name="score batch {batch.number}", cache_policy=NO_CACHE, persist_result=False)
 def score_batch(space: Space, run: Run, batch: Batch) -> None:
-    """Predicts the rows of one batch; they stay unseen until the run is published."""
+    """Predicts the rows of one batch; they stay unseen until the run is published. Once a budget is spent, the batch
+    stays pending."""
+    if over_budget(space, run):
+        return
     space.records.start_batch(batch)
     use_case = space.tenant.use_case(run.use_case)
     assert run.dataset_version is not None
@@ -89,8 +98,18 @@ def score_batch(space: Space, run: Run, batch: Batch) -> None:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def publish(space: Space, run: Run) -> int:
-    """Shows the run's rows to readers, on the lake and in SQL; each all at once. Returns the id of the run."""
+    """Shows the run's rows to readers, on the lake and in SQL; each all at once. Returns the id of the run.
+
+    A run that has batches left was stopped: nothing is shown, and what it finished is kept for when it goes on. Raises
+    `OverBudget`.
+    """
     if run.status is not RunStatus.FINISHED:
+        if pending := space.records.batches(run, pending=True):
+            left = sum(len(batch.partitions) for batch in pending)
+            receipt = scoring_receipt(space.records.scored(run)).model_copy(update={"left": left})
+            why = why_stopped(space, run)
+            space.records.stop_run(run, receipt.model_dump(), why)
+            raise OverBudget(why, where=f"scoring run {run.run_id}: {left} partitions are left")
         use_case = space.tenant.use_case(run.use_case)
         receipt = scoring_receipt(space.records.scored(run))
         space.predictions(use_case).publish(run, space.records.upload(str(run.upload_id)))

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from tasks import bundle
+from tasks.budget import why_stopped
 from tasks.domain.errors import TooManyFailures
 from tasks.domain.outcome import PartitionOutcome, PartitionReceipt
-from tasks.domain.run import Batch, Run
+from tasks.domain.run import Batch, Run, RunStatus
 from tasks.domain.use_case import UseCase
 from tasks.example import example_rows
 from tasks.metrics import metric_value
@@ -108,13 +109,18 @@ def weighted_metrics(rows: pd.DataFrame, use_case: UseCase) -> dict[str, float]:
     }
 
 
-def log_and_settle(space: Space, run: Run, look_back: bool) -> None:
-    """Packs and logs the bundle of a run whose batches are all finished, then finishes the run.
+def log_and_settle(space: Space, run: Run, look_back: bool, *, stopped: bool = False) -> None:
+    """Packs and logs the bundle of a run whose batches are all finished, then finishes the run; of one that was
+    stopped, those that are.
 
     A run in which no model changed keeps the bundle of the run before it. `look_back` marks a run that reproduced an
     older dataset version: later runs do not build on it.
     """
     use_case, records = space.tenant.use_case(run.use_case), space.records
+    why = why_stopped(space, run) if stopped else ""
+    if stopped:
+        run = run.model_copy(update={"status": RunStatus.STOPPED})
+        records.leave(run, why)
     rows = records.partition_models(run)
     receipt = partition_receipt(rows)
     previous = previous_run(space, run)
@@ -132,12 +138,19 @@ def log_and_settle(space: Space, run: Run, look_back: bool) -> None:
         and unchanged
         and set(rows["partition"]) == set(records.partition_models(previous)["partition"])
     ):
-        records.finish_run(run, {**facts, "bundle_run": bundle_run(previous)})
+        _settle(space, run, {**facts, "bundle_run": bundle_run(previous)}, why)
         return
     with space.scratch(f"bundle-{run.run_id}") as scratch:
         path = _assemble(space, run, rows, use_case, previous, scratch)
         _log(space, run, rows, use_case, facts, path, scratch)
-    records.finish_run(run, facts)
+    _settle(space, run, facts, why)
+
+
+def _settle(space: Space, run: Run, facts: dict[str, object], why: str) -> None:
+    if run.status is RunStatus.STOPPED:
+        space.records.stop_run(run, facts, why)
+    else:
+        space.records.finish_run(run, facts)
 
 
 def drop_parts(space: Space, run: Run) -> None:

@@ -39,11 +39,11 @@ def upload_seq(partitions: pd.DataFrame) -> int:
 
 
 def latest_comparable(runs: Iterable[Run], use_case: UseCase, before: int | None = None) -> Run | None:
-    """The newest finished training run with the same recipe; `runs` come newest first. Runs that looked back at an
+    """The newest training run with the same recipe that finished, or was stopped; `runs` come newest first. Runs that looked back at an
     older dataset version do not count, nor do those whose models are not kept any more."""
     wanted = recipe(use_case)
     for run in runs:
-        earlier = run.status is RunStatus.FINISHED and (before is None or run.run_id < before)
+        earlier = run.usable and (before is None or run.run_id < before)
         earlier = earlier and not (run.receipt.get("look_back") or run.receipt.get("removed"))
         if earlier and all(run.receipt.get(key) == value for key, value in wanted.items()):
             return run

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import bundle
 from tasks.batches import held_bytes, plan_batches
+from tasks.budget import check_budget, over_budget
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
 from tasks.domain.retention import gone_version
@@ -37,7 +38,8 @@ def plan_training(
 ) -> tuple[Run, list[Batch]]:
     """Finds the partitions of a dataset version and splits what is to train into batches.
 
-    A run of the same inputs that was cut off is resumed: its plan stands, and its pending batches come back.
+    A run of the same inputs that was cut off is resumed: its plan stands, and its pending batches come back. Raises
+    `OverBudget` before anything is begun.
     """
     use_case, records = space.tenant.use_case(use_case_id), space.records
     table = space.table(use_case)
@@ -58,6 +60,7 @@ def plan_training(
         raise gone_version(use_case_id, version, oldest)
     runs = records.runs(use_case_id, Stage.TRAINING)
     key = training_key(use_case, version, selection, runs)
+    check_budget(space, use_case_id, next((run for run in runs if run.key == key), None))
     run = records.open_run(Stage.TRAINING, use_case_id, key, dataset_version=version)
     if run.status is RunStatus.FINISHED:
         return run, []
@@ -115,10 +118,12 @@ def fit_tenant_wide(space: Space, run: Run, look_back: bool) -> None:
 # the mark that it is finished.
 @task(task_run_name="train batch {batch.number}", cache_policy=NO_CACHE, persist_result=False)
 def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
-    """Trains the partitions of one batch. Raises `TooManyFailures` once the run has more than the use case
-    tolerates.
+    """Trains the partitions of one batch, unless a budget is spent: then the batch stays pending. Raises
+    `TooManyFailures` once the run has more than the use case tolerates.
     """
     check_failures(space, run)
+    if over_budget(space, run):
+        return
     use_case = space.tenant.use_case(run.use_case)
     space.records.start_batch(batch)
     assert run.dataset_version is not None
@@ -138,9 +143,16 @@ def train_batch(space: Space, run: Run, batch: Batch, reuse: bool) -> None:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def finish_training(space: Space, run: Run, look_back: bool) -> int:
-    """Packs the bundle, logs and registers it, and closes the receipt. Returns the id of the run."""
+    """Packs the bundle, logs and registers it, and closes the receipt. Returns the id of the run.
+
+    A run that has batches left was stopped: what it finished becomes a bundle of its own, and its parts are kept for
+    when it goes on.
+    """
     if run.status is not RunStatus.FINISHED:
         check_failures(space, run)
-        log_and_settle(space, run, look_back)
+        stopped = bool(space.records.batches(run, pending=True))
+        log_and_settle(space, run, look_back, stopped=stopped)
+        if stopped:
+            return run.run_id
     drop_parts(space, run)  # of a finished run too, which may have been killed before it came to this
     return run.run_id

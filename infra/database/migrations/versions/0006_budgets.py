@@ -39,7 +39,6 @@ CREATE TABLE budget_shares (
 ALTER TABLE jobs ADD held text;
 ALTER TABLE runs DROP CONSTRAINT runs_status_check,
     ADD CONSTRAINT runs_status_check CHECK (status IN ('running', 'finished', 'failed', 'stopped'));
-CREATE INDEX runs_stopped ON runs (tenant, use_case) WHERE status = 'stopped';
 ALTER TABLE partition_models DROP CONSTRAINT partition_models_outcome_check,
     ADD CONSTRAINT partition_models_outcome_check
         CHECK (outcome IN ('trained', 'reused', 'rejected', 'failed', 'left'));
@@ -62,5 +61,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE budget_alerts; DROP TABLE budgets; DROP TABLE budget_shares; DROP INDEX runs_stopped")
+    op.execute("DROP TABLE budget_alerts; DROP TABLE budgets; DROP TABLE budget_shares")
     op.execute("ALTER TABLE jobs DROP held")

@@ -1,0 +1,36 @@
+"""Budgets are watched from outside the runs: what was reached is told, and whose new runs are refused is noted."""
+
+from __future__ import annotations
+
+from flows.events import announce_budget
+from infra.database.budgets import Budgets, Held
+from infra.database.cluster import connected_cluster
+from infra.settings import Settings, load_settings
+from tasks.domain.budget import Level, Standing
+
+
+def review(settings: Settings | None = None) -> list[Held]:
+    """Compares what was spent with all budgets; returns whose new runs are refused from now on.
+
+    Called before jobs are handed out and after work was done, so every few seconds on a platform that is up. The
+    platform's budget is shared out anew each time. Safe to run twice at once: what was told is not told again.
+    """
+    budgets = Budgets(connected_cluster(settings or load_settings()))
+    standings = budgets.standings(budgets.all())
+    shares = budgets.share_platform(standings)
+    for standing in standings:
+        for level in _reached(standing):
+            if budgets.tell_once(standing, level):
+                announce_budget(standing, level)
+    held = [
+        Held(tenant, standing.use_case or standing.budget.use_case or "", standing.message)
+        for standing in (*standings, *shares)
+        if standing.level is Level.HARD and standing.refuses and (tenant := standing.tenant or standing.budget.tenant)
+    ]
+    budgets.hold(held)
+    return held
+
+
+def _reached(standing: Standing) -> list[Level]:
+    limits = {Level.SOFT: standing.budget.soft, Level.HARD: standing.budget.hard}
+    return [level for level, limit in limits.items() if standing.spent >= limit]
