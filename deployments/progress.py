@@ -23,6 +23,7 @@ class UploadState(StrEnum):
     RECEIVED = "received"  # stored; nobody has asked for its turn
     QUEUED = "queued"  # waits for its turn, or its run is about to start
     RUNNING = "running"
+    OVER_BUDGET = "over_budget"  # waits until more may be spent, or the month ends; `error` says how much
     WAITING_FOR_RELEASE = "waiting_for_release"  # scoring rows are in the table; no model serves yet
     DONE = "done"
     REJECTED = "rejected"  # the file is at fault
@@ -74,7 +75,7 @@ class JobProgress(Frozen):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    error: str | None
+    error: str | None = Field(description="why its latest attempt did not come through, or why it is held back")
     queue: QueuePlace | None = Field(description="while it waits for its turn")
     progress: StageProgress | None = Field(description="while a stage works on it")
     attempts: int = Field(ge=0, description="times that it was started")
@@ -98,7 +99,9 @@ def upload_progress(space: TenantSpace, queue: Queue, upload: Upload) -> UploadP
             quarantined=upload.rows_quarantined,
             duplicate=upload.rows_duplicate,
         ),
-        error=upload.error or (job.error if job is not None and not ended_well else None),
+        error=(job.held if job is not None and state is UploadState.OVER_BUDGET else None)
+        or upload.error
+        or (job.error if job is not None and not ended_well else None),
         queue=_queue_place(space, queue, job) if job is not None and state is UploadState.QUEUED else None,
         progress=_stage_progress(space, upload.use_case) if state is UploadState.RUNNING else None,
         attempts=job.attempts if job is not None else 0,
@@ -108,10 +111,12 @@ def upload_progress(space: TenantSpace, queue: Queue, upload: Upload) -> UploadP
 def job_progress(space: TenantSpace, queue: Queue, job: Job) -> JobProgress:
     """The status of a job as it is now."""
     waits = job.status in (JobStatus.WAITING, JobStatus.SUBMITTED)
-    shared = set(JobProgress.model_fields) & set(Job.model_fields)
+    shared = (set(JobProgress.model_fields) & set(Job.model_fields)) - {"error"}
+    held = job.held if job.status is JobStatus.WAITING else None
     return JobProgress(
         **{name: getattr(job, name) for name in shared},
-        queue=_queue_place(space, queue, job) if waits else None,
+        error=held or job.error,
+        queue=_queue_place(space, queue, job) if waits and not held else None,
         progress=_stage_progress(space, job.use_case) if job.status is JobStatus.RUNNING else None,
     )
 
@@ -122,6 +127,8 @@ def state_of(upload: Upload, job: Job | None) -> UploadState:
         return UploadState.DONE
     if upload.status is UploadStatus.REJECTED:
         return UploadState.REJECTED
+    if job is not None and job.status is JobStatus.WAITING and job.held:
+        return UploadState.OVER_BUDGET
     if job is not None and job.status in _OF_JOB:
         return _OF_JOB[job.status]
     if upload.status is UploadStatus.INGESTED and upload.purpose is Purpose.SCORING:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deployments.cli.output import errors
 from infra.space import TenantSpace
+from tasks.budget import check_stopped
 from tasks.domain.errors import NotFound, Permanent
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Run, RunStatus, Upload, UploadStatus
@@ -69,6 +70,7 @@ def run_stages(
 
     With a dataset version, all partitions are trained as of that version, and nothing is promoted.
     """
+    from flows.budgets import reviewed_budgets
     from flows.metering import metered
     from flows.promotion import promote
     from flows.runner import in_this_process
@@ -90,6 +92,7 @@ def run_stages(
             if dataset_version is not None:  # a look back: the models are reproduced, what serves stays
                 return done
             done["release"] = promote(space.tenant.id, use_case, training_run)
+            check_stopped(space, training_run)
         elif stage is Stage.PROMOTION:
             done["release"] = promote(space.tenant.id, use_case, finished_training(space, use_case).run_id)
         if stage in (None, Stage.SCORING):
@@ -97,16 +100,16 @@ def run_stages(
         return done
 
     def quietly() -> dict[str, object]:
-        with in_this_process(), metered(space):
+        with in_this_process(), reviewed_budgets(), metered(space):
             return work()
 
     return with_progress(space, use_case, quietly)
 
 
 def finished_training(space: TenantSpace, use_case: str) -> Run:
-    """The latest training run that came to its end. Raises `NotFound`."""
+    """The latest training run that came to its end, or was stopped. Raises `NotFound`."""
     for run in space.records.runs(use_case, Stage.TRAINING):
-        if run.status is RunStatus.FINISHED and not run.receipt.get("look_back"):
+        if run.usable and not run.receipt.get("look_back"):
             return run
     raise NotFound(
         f"{space.tenant.id}.{use_case} was not trained yet", hint=f"orchard run {space.tenant.id} {use_case}"

@@ -8,6 +8,7 @@ from sqlalchemy import make_url
 
 from infra import servers
 from infra.database.cluster import connected_cluster
+from infra.database.queue import Queue
 from infra.isolation.policies import shared_urls
 from infra.settings import Settings
 from tasks.domain.errors import DatabaseUnavailable
@@ -55,6 +56,14 @@ def parts_status(settings: Settings) -> list[dict[str, object]]:
     from deployments.supervision.health import health_of
 
     return [asdict(health) for health in health_of(settings)]
+
+
+def held_jobs(settings: Settings) -> list[dict[str, object]]:
+    """Use cases whose jobs wait until more may be spent on them, and why; nothing while the database is away."""
+    try:
+        return Queue(connected_cluster(settings)).held()
+    except DatabaseUnavailable:
+        return []
 
 
 def _url(settings: Settings, name: str) -> str | None:

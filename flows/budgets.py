@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from flows.events import announce_budget
 from infra.database.budgets import Budgets, Held
 from infra.database.cluster import connected_cluster
 from infra.settings import Settings, load_settings
 from tasks.domain.budget import Level, Standing
+
+logger = logging.getLogger(__name__)
 
 
 def review(settings: Settings | None = None) -> list[Held]:
@@ -29,6 +35,18 @@ def review(settings: Settings | None = None) -> list[Held]:
     ]
     budgets.hold(held)
     return held
+
+
+@contextmanager
+def reviewed_budgets() -> Iterator[None]:
+    """Reviews budgets when the block has ended, however it did."""
+    try:
+        yield
+    finally:
+        try:
+            review()
+        except Exception as error:  # the scheduled dispatch does it a few seconds later
+            logger.warning("budgets were not reviewed: %s", error)
 
 
 def _reached(standing: Standing) -> list[Level]:

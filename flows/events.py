@@ -11,7 +11,7 @@ from tasks.domain.errors import OverBudget
 from tasks.domain.events import BUDGET_EXCEEDED, FAILED, FINISHED, UPLOAD_RECEIVED, stage_event
 
 out_of_budget: set[str] = set()
-"""Runs in Prefect of this process that ended because their job has to wait for a budget: neither finished nor failed."""
+"""Runs in Prefect of this process whose job has to wait for a budget: they have neither finished nor failed."""
 
 
 def announce_upload(path: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from infra.metering import end_shift
 from infra.space import TenantSpace
-from tasks.domain.errors import OrchardError
+from tasks.domain.errors import OrchardError, OverBudget
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ def metered(space: TenantSpace, job_id: int | None = None) -> Iterator[None]:
         reading.start()
         yield
         ended = "done"
+    except OverBudget:
+        ended = "done"  # it stopped between batches: nothing was wasted
+        raise
     finally:
         stop.set()
         reading.join()

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 from prefect import tags
 
+from flows.budgets import reviewed_budgets
 from flows.events import out_of_budget
 from flows.metering import metered
 from infra.space import TenantSpace
@@ -31,11 +32,8 @@ def working(space: TenantSpace, job_id: int | None, attempt: int) -> Iterator[No
     labels = {Label.TENANT: space.tenant.id, Label.TIER: space.tenant.tier.value}
     with tags(*prefect_tags(labels)):  # of every run and task inside
         if job_id is None:
-            try:
-                with metered(space):
-                    yield
-            finally:
-                _review_budgets()
+            with reviewed_budgets(), metered(space):
+                yield
         else:
             with _as_job(space, job_id, attempt), metered(space, job_id):
                 yield
@@ -95,15 +93,6 @@ def _cancelled() -> bool:
         state = state_of(client, _flow_run_id())
         return state is not None and (state.is_cancelling() or state.is_cancelled())
     return False
-
-
-def _review_budgets() -> None:
-    from flows.budgets import review
-
-    try:
-        review()
-    except Exception as error:  # the scheduled dispatch does it a few seconds later
-        logger.warning("budgets were not reviewed: %s", error)
 
 
 def _let_others_in() -> None:

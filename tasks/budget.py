@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tasks.domain.budget import OVER_BUDGET
 from tasks.domain.errors import OverBudget
 from tasks.domain.run import Run, RunStatus
 from tasks.ports import Space
 
-RAISED = "over budget when its batches were due; it has been raised since, and the run goes on when it is started again"
+RAISED = f"{OVER_BUDGET} when its batches were due; it has been raised since: run it again, and it goes on"
 
 
 def check_budget(space: Space, use_case: str, run: Run | None = None) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from deployments.cli import (
     audit,
+    budgets,
     costs,
     data,
     isolation,
@@ -41,6 +42,7 @@ app.add_typer(releases.app, name="releases")
 app.add_typer(keys.app, name="keys")
 app.add_typer(storage.app, name="storage")
 app.add_typer(audit.app, name="audit")
+app.add_typer(budgets.app, name="budgets")
 app.add_typer(costs.app, name="costs")
 for module in (platform, work, data, queue, isolation, retention):
     module.register(app)

@@ -56,17 +56,19 @@ def status(
     ] = False,
 ) -> None:
     """What runs, where it answers, and whether each part is healthy."""
-    from deployments.status import parts_status, platform_status
+    from deployments.status import held_jobs, parts_status, platform_status
 
     settings = load_settings()
     facts = platform_status(settings, show_secrets=show_secrets)
-    parts = parts_status(settings)
+    parts, held = parts_status(settings), held_jobs(settings)
     if as_json:
-        print_json({**facts, "parts": parts})
+        print_json({**facts, "parts": parts, "held": held})
         return
     _print(facts)
     shown = [{**part, "pid": part["pid"] and str(part["pid"]), "uptime": _uptime(part["uptime_s"])} for part in parts]
     show([{name: part[name] for name in PARTS} for part in shown], as_json=False)
+    for row in held:
+        note(f"{row['jobs']} jobs of {row['tenant']}.{row['use_case']} are held: {row['held']}")
 
 
 def logs(

@@ -136,6 +136,14 @@ WAITING = text(
 )
 
 
+HELD = text(
+    """
+    SELECT tenant, use_case, count(*) AS jobs, held FROM jobs WHERE status = 'waiting' AND held IS NOT NULL
+    GROUP BY tenant, use_case, held ORDER BY tenant, use_case
+    """
+)
+
+
 class Handed(NamedTuple):
     """A job that holds a slot. `silent`: it runs, but was not heard of lately; `unstarted`: it has not said for long
     that it works."""
@@ -253,6 +261,10 @@ class Queue:
         values = {"tenant": job.tenant, "job_id": job.job_id}
         row = transact(self.cluster.operator_url, lambda c: c.execute(PLACE, values).one_or_none())
         return None if row is None else Place(row.place, None if row.seconds is None else float(row.seconds))
+
+    def held(self) -> list[dict[str, object]]:
+        """One row per use case whose jobs are not handed out: `tenant`, `use_case`, `jobs`, `held` (why)."""
+        return transact(self.cluster.operator_url, lambda c: [dict(row) for row in c.execute(HELD).mappings()])
 
     def waiting(self) -> list[dict[str, object]]:
         """One row per tier that has open jobs: `tier`, `waiting`, `running` (slots in use), `oldest_s`."""

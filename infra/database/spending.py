@@ -23,7 +23,8 @@ BUDGETS, SHARES = table(BudgetRow), table(BudgetShareRow)
 
 _PRICED = """
     JOIN price_rates AS r
-      ON r.tier = {0}.tier AND r.currency = :currency AND r.valid_from <= {0}.{1} AND (r.valid_to > {0}.{1}) IS NOT FALSE
+      ON r.tier = {0}.tier AND r.currency = :currency
+     AND r.valid_from <= {0}.{1} AND (r.valid_to > {0}.{1}) IS NOT FALSE
 """
 
 SPENT = """

@@ -20,6 +20,10 @@ PLACES = Decimal("0.000001")
 """Limits are kept to a millionth of the currency's unit."""
 
 
+OVER_BUDGET = "over budget"
+"""How it begins, whatever is said of work that may not go on."""
+
+
 class Period(StrEnum):
     """What a budget is for."""
 
@@ -134,7 +138,7 @@ class Standing(Frozen):
         whose = f", {self.tenant}'s share of the platform's budget" if self.tenant is not None else ""
         per = " --per run" if self.budget.period is Period.RUN else ""
         return (
-            f"over budget: {money(self.spent)} of {money(self.limit)} {self.budget.currency} {when}{whose}; "
+            f"{OVER_BUDGET}: {money(self.spent)} of {money(self.limit)} {self.budget.currency} {when}{whose}; "
             f"raise it with: orchard budgets set {self.budget.scope}{per} --hard AMOUNT"
         )
 

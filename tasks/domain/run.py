@@ -74,6 +74,11 @@ class Run(Frozen):
         """Identifies what it left behind: a run that was stopped leaves less than the same run once it is finished."""
         return f"{self.key}-{self.attempts}" if self.status is RunStatus.STOPPED else self.key
 
+    @property
+    def outcome_keys(self) -> set[str]:
+        """The keys of all that its attempts may have left behind."""
+        return {self.key, *(f"{self.key}-{attempt}" for attempt in range(1, self.attempts + 1))}
+
 
 class Batch(Frozen):
     """A group of partitions of one bucket that one mapped task works on."""

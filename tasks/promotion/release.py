@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import pandas as pd
 
+from tasks.domain.budget import OVER_BUDGET
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
 from tasks.domain.outcome import Promote, Verdict
@@ -53,7 +54,8 @@ def make_release(
     passed = {partition for partition, verdict in verdicts.items() if isinstance(verdict, Promote)}
     if serving is not None and serving.training_run == bundle_run:
         before = records.verdicts(use_case.id, serving.version)
-        if passed == set(before.loc[before["verdict"] == "promote", "partition"]):
+        whole = not before["reason"].str.startswith(f"no candidate: {OVER_BUDGET}").any()
+        if whole and passed == set(before.loc[before["verdict"] == "promote", "partition"]):
             return None
     promoted = len(passed)
     example = example_rows(space.table(use_case), use_case, trained.dataset_version or 0, TRIED_ROWS)

@@ -39,8 +39,8 @@ def upload_seq(partitions: pd.DataFrame) -> int:
 
 
 def latest_comparable(runs: Iterable[Run], use_case: UseCase, before: int | None = None) -> Run | None:
-    """The newest training run with the same recipe that finished, or was stopped; `runs` come newest first. Runs that looked back at an
-    older dataset version do not count, nor do those whose models are not kept any more."""
+    """The newest training run with the same recipe that finished or was stopped; `runs` come newest first. Runs that
+    looked back at an older dataset version do not count, nor do those whose models are not kept any more."""
     wanted = recipe(use_case)
     for run in runs:
         earlier = run.usable and (before is None or run.run_id < before)

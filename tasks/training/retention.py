@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tasks.domain.names import Stage
 from tasks.domain.retention import Horizon, Removed
-from tasks.domain.run import Run, RunStatus
+from tasks.domain.run import Run
 from tasks.domain.use_case import UseCase
 from tasks.retention import AgingSpace, StoredFile, kept_releases, oldest_needed
 from tasks.training.lineage import bundle_run, folder_of_all, latest_run
@@ -28,7 +28,7 @@ def removable(runs: Sequence[Run], oldest_version: int, releases_of: Collection[
         or (run.finished_at or run.started_at) >= cutoff
         or (run.dataset_version is not None and run.dataset_version >= oldest_version)
     }
-    needed |= {bundle_run(run) for run in runs if run.run_id in needed and run.status is RunStatus.FINISHED}
+    needed |= {bundle_run(run) for run in runs if run.run_id in needed and run.usable}
     needed |= set(releases_of)
     return [run for run in runs if run.run_id not in needed]
 
@@ -48,7 +48,9 @@ def remove_old_models(space: AgingSpace, use_case: UseCase, horizon: Horizon, dr
     if new and not dry_run:
         records.remove_models(new)  # first: from here on, no run builds on them
     files = _remove_files(space, folder_of_all(use_case.id), {str(run.run_id) for run in old}, dry_run)
-    files += space.registry.remove_candidates(use_case.id, {run.key for run in old}, horizon.cutoff, dry_run)
+    files += space.registry.remove_candidates(
+        use_case.id, {key for run in old for key in run.outcome_keys}, horizon.cutoff, dry_run
+    )
     return [Removed("training runs", len(new), sum(file.size_bytes for file in files))]
 
 
