@@ -43,7 +43,7 @@ def set_budget(
     platform: Whole = False,
     as_json: Json = False,
 ) -> None:
-    """Set a budget, or change it. What waits because the old one was spent goes on by itself where the platform is up."""
+    """Set a budget, or change it. What waited for more goes on by itself, where the platform is up."""
     whose = _whose(tenant, platform)
     limit = amount(hard)
     with running_platform(load_settings()) as running:
