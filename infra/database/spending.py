@@ -40,14 +40,14 @@ SPENT = """
                                    WHERE x.tenant = p.tenant AND x.process = p.process), 0) AS cpu_s
         FROM processes AS p WHERE {whose_processes} AND p.read_at >= :since
     ), costs AS (
-        SELECT tenant, use_case, cpu_s::numeric / 3600 * cpu_hour + predictions / 1e6 * million_predictions AS cost
+        SELECT tenant, use_case, cpu_s::numeric * cpu_hour / 3600 + predictions / 1e6 * million_predictions AS cost
         FROM work
         UNION ALL
-        SELECT p.tenant, p.use_case, p.cpu_s::numeric / 3600 * r.cpu_hour
+        SELECT p.tenant, p.use_case, p.cpu_s::numeric * r.cpu_hour / 3600
         FROM unexplained AS p {priced_processes}
         WHERE p.cpu_s > 0
     )
-    SELECT tenant, use_case, sum(cost) AS cost FROM costs GROUP BY tenant, use_case
+    SELECT tenant, use_case, round(sum(cost), 6) AS cost FROM costs GROUP BY tenant, use_case
 """
 
 
@@ -66,8 +66,8 @@ SPENT_BY_ALL = text(_spent("true", "true"))
 
 SPENT_BY_RUN = text(
     f"""
-    SELECT coalesce(sum(u.cpu_s::numeric / 3600 * r.cpu_hour
-               + CASE WHEN u.stage = 'scoring' THEN u.rows_out ELSE 0 END / 1e6 * r.million_predictions), 0)
+    SELECT round(coalesce(sum(u.cpu_s::numeric * r.cpu_hour / 3600
+               + CASE WHEN u.stage = 'scoring' THEN u.rows_out ELSE 0 END / 1e6 * r.million_predictions), 0), 6)
     FROM usage AS u {_PRICED.format("u", "at")}
     WHERE u.tenant = :tenant AND u.run_id = :run_id AND u.at >= :since
     """  # noqa: S608  # names of ours

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.domain.budget import Budget, Claim, Level, Period, Standing, amount, money, share_out, soft_limit
-from tasks.domain.errors import InvalidDefinition, OrchardError
+from tasks.domain.errors import InvalidDefinition
 
 
 def budget(**changes: object) -> Budget:
