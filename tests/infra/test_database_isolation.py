@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import psycopg
 import pyarrow as pa
 import pytest
@@ -10,6 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import make_url, text
 
 from infra.database.audit import Actor, Audit
+from infra.database.budgets import Budgets
 from infra.database.cluster import Cluster
 from infra.database.connect import engine
 from infra.database.migrate import migrate
@@ -17,6 +20,7 @@ from infra.database.operator import Operator
 from infra.database.price_tables import metadata
 from infra.database.records import PostgresRecords
 from infra.database.storage_readings import Stored, record_stored
+from tasks.domain.budget import Budget, Level, Standing
 from tasks.domain.errors import InvalidDefinition
 from tasks.domain.job import JobKind
 from tasks.domain.names import Purpose, Stage
@@ -53,6 +57,14 @@ def fill(records: PostgresRecords, operator: Operator) -> None:
     records.save_health(records.open_run(Stage.MONITORING, "sales", "h"), health)
     records.read_process()
     record_stored(operator.cluster, [Stored(records.tenant, "sales", "lake", 1)])
+    limit = Budget(tenant=records.tenant, hard=Decimal(1000), soft=Decimal(0), currency="EUR")
+    Budgets(operator.cluster).set(limit)
+    Budgets(operator.cluster).tell_once(
+        Standing(budget=limit, spent=Decimal(0), limit=limit.hard, about="2026-11"), Level.SOFT
+    )
+    share = text("INSERT INTO budget_shares VALUES (:tenant, '2026-11', 1, 1, 'EUR') ON CONFLICT DO NOTHING")
+    with engine(operator.cluster.operator_url).begin() as connection:
+        connection.execute(share, {"tenant": records.tenant})
 
 
 @pytest.fixture(scope="module")
