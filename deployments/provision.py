@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from deployments.alerts import provide_alerts
 from infra.database.cluster import connected_cluster
 from infra.database.operator import Operator
 from infra.definitions import load_tiers
@@ -31,12 +32,6 @@ OPERATIONS = "operations"
 OPERATIONS_RUNS = 4
 DEPLOYED = "orchard_deployments"
 """Prefect variable that remembers what was deployed last."""
-
-ALERT = "orchard: a run failed"
-VERIFICATION = "verification"
-"""The deployment whose failure means that tenants are not kept apart."""
-ALERTED = (*JobKind, VERIFICATION, "retention")
-"""Stages whose failures are told."""
 
 
 def pool_limits(settings: Settings) -> dict[str, int]:
@@ -67,7 +62,7 @@ def provision(settings: Settings) -> list[str]:
             *_pools(client, pools),
             *_deployments(client),
             *_own_deployments(client, [tenant for tenant, _ in own.values()]),
-            *_alerts(client, settings),
+            *provide_alerts(client, settings),
         ]
 
 
@@ -165,86 +160,3 @@ def _existing(client: SyncPrefectClient) -> set[str]:
     while page := client.read_deployments(limit=200, sort=DeploymentSort.NAME_ASC, offset=len(names)):
         names |= {each.name for each in page}
     return names
-
-
-def _alerts(client: SyncPrefectClient, settings: Settings) -> Iterator[str]:
-    """The automation that tells the operator's block (`ORCHARD_ALERT_BLOCK`) of runs that failed or crashed."""
-    from prefect.events.schemas.automations import AutomationCore
-
-    known = {each.name: each for each in client.read_automations_by_name(ALERT)}
-    if settings.alert_block is None:
-        for each in known.values():
-            client.delete_automation(each.id)
-            yield f"automation {each.name!r}: removed, no block is set"
-        return
-    wanted = AutomationCore.model_validate(_alert(client, settings.alert_block))
-    if ALERT not in known:
-        client.create_automation(wanted)
-        yield f"automation {ALERT!r}: new, tells {settings.alert_block}"
-        return
-    there = AutomationCore.model_validate(known[ALERT].model_dump())
-    if there.model_dump(exclude={"trigger": {"id"}}) != wanted.model_dump(exclude={"trigger": {"id"}}):
-        client.update_automation(known[ALERT].id, wanted)
-        yield f"automation {ALERT!r}: changed, tells {settings.alert_block}"
-
-
-SUBJECT = "Orchard: {{ flow.name }} of {{ flow_run.parameters.tenant or 'all' }} {{ flow_run.state.name | lower }}"
-BODY = """\
-tenant: {{ flow_run.parameters.tenant or 'all' }}
-stage: {{ flow.name }}
-cause: {{ flow_run.state.message }}
-run: {{ flow_run | ui_url }}
-try: orchard receipts {{ flow_run.parameters.tenant }}; it is tried again by itself if that can help
-"""
-
-
-def _alert(client: SyncPrefectClient, slug: str) -> dict[str, Any]:
-    kind, _, name = slug.partition("/")
-    try:
-        block = client.read_block_document_by_name(name, kind)
-    except Exception as error:
-        raise InvalidDefinition(
-            f"Prefect has no block {slug!r}",
-            expected="type/name of a block, such as slack-webhook/ops",
-            found=str(error)[:200],
-            hint="make it in Prefect's UI under Blocks, or unset ORCHARD_ALERT_BLOCK",
-        ) from error
-    if kind == "webhook":
-        action: dict[str, Any] = {
-            "type": "call-webhook", "block_document_id": block.id, "payload": _as_json(SUBJECT, BODY)
-        }  # fmt: skip
-    else:
-        action = {"type": "send-notification", "block_document_id": block.id, "subject": SUBJECT, "body": BODY}
-    return {
-        "name": ALERT,
-        "description": "A run of a tenant's, the daily retention, or the proof of isolation, failed or crashed.",
-        "trigger": {
-            "type": "event",
-            "posture": "Reactive",
-            "expect": ["prefect.flow-run.Failed", "prefect.flow-run.Crashed"],
-            "match": {"prefect.resource.id": "prefect.flow-run.*"},
-            "match_related": {
-                "prefect.resource.id": [f"prefect.tag.stage:{stage}" for stage in ALERTED],
-                "prefect.resource.role": "tag",
-            },
-            "for_each": ["prefect.resource.id"],
-            "threshold": 1,
-            "within": 0,
-        },
-        "actions": [action],
-    }
-
-
-def _as_json(subject: str, body: str) -> str:
-    """A template whose result is JSON, whatever the values hold."""
-    lines = [line.split(": ", 1) for line in body.strip().splitlines()]
-    fields = [f'"{name}": {{{{ ({_expression(text)}) | tojson }}}}' for name, text in [["subject", subject], *lines]]
-    return "{" + ", ".join(fields) + "}"
-
-
-def _expression(text: str) -> str:
-    """A template as one expression: its pieces joined by `~`."""
-    pieces = []
-    for number, part in enumerate(text.replace("}}", "{{").split("{{")):
-        pieces.append(f"({part.strip()})" if number % 2 else repr(part))
-    return " ~ ".join(piece for piece in pieces if piece != "''")

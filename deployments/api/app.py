@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from deployments.api import (
     access,
+    budgets,
     health,
     hooks,
     jobs,
@@ -122,7 +123,20 @@ def create_app(
     app.add_middleware(Requests, metrics=RequestMetrics(registry))
     problems.install(app)
     # Where two paths could be meant, that of a use case comes first: no id of an upload, run or job is such a word.
-    for part in (predict, use_cases, results, releases, uploads, jobs, runs, quarantine, access, hooks, health):
+    for part in (
+        predict,
+        use_cases,
+        results,
+        releases,
+        uploads,
+        jobs,
+        runs,
+        quarantine,
+        budgets,
+        access,
+        hooks,
+        health,
+    ):
         app.include_router(part.router)
     describe(app)
     return app

@@ -19,6 +19,7 @@ TAGS = {
     "uploads": "Files come in, and are followed.",
     "jobs": "Training and scoring on demand.",
     "runs": "What was done, with receipts.",
+    "budgets": "What may be spent on you.",
     "access": "Keys, and who did what.",
     "hooks": "For object stores.",
     "health": "For supervisors and Prometheus.",

@@ -145,10 +145,17 @@ class BudgetRecords(TenantRows):
 
         return self._transact(read) if chosen else []
 
+    def budgets(self) -> list[Budget]:
+        """The tenant's own, per month and per run."""
+        return self._transact_shared(self._budgets)
+
+    def _budgets(self, connection: Connection) -> list[Budget]:
+        mine = select(BUDGETS).where(self._own(BUDGETS)).order_by(BUDGETS.c.use_case, BUDGETS.c.period)
+        return [budget_of(row) for row in connection.execute(mine).mappings()]
+
     def _limits(self, connection: Connection, month: str) -> list[Standing]:
         """The tenant's budgets, and where its share of the platform's ends; nothing is counted yet."""
-        mine = select(BUDGETS).where(self._own(BUDGETS)).order_by(BUDGETS.c.use_case, BUDGETS.c.period)
-        budgets = [budget_of(row) for row in connection.execute(mine).mappings()]
+        budgets = self._budgets(connection)
         limits = [Standing(budget=each, spent=Decimal(0), limit=each.hard, about="") for each in budgets]
         share = select(SHARES).where(self._own(SHARES), SHARES.c.month == month)
         for row in connection.execute(share).mappings():

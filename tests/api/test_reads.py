@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from deployments.api.problems import public_text
+from infra.database.budgets import Budgets
 from infra.database.cluster import Cluster
+from infra.database.connect import transact
 from infra.database.keys import Keys
 from infra.database.operator import Operator
 from infra.settings import Settings
-from infra.space import TenantSpace
+from infra.space import TenantSpace, open_space
 from tasks.domain.access import Role
+from tasks.domain.budget import Budget, Period
 from tasks.domain.tenant import Tier
 from tasks.scoring.predict import answer_rows
 from tests.api.conftest import MakeClient
 from tests.api.filled import fill, score
 from tests.api.served import Api, problem
+from tests.priced import set_cpu_prices
 from tests.promotion import bundles
 from tests.samples import sales_use_case, sample_tenant
 from tests.serving.deployed import onboarded
@@ -193,12 +199,39 @@ def test_rescored_uploads_are_read_once(
 
 
 def test_texts_for_tenants_name_no_place_of_the_machine() -> None:
-    for text, shown in {
+    for said, shown in {
         "OSError: [Errno 2] No such file: '/srv/x/part.parquet'": "OSError: [Errno 2] No such file: '…'",
         "cannot connect to postgresql://u:p@host/db, sorry": "cannot connect to …, sorry",
         "3 of 4 partitions failed; found: /x/y (3 ×)": "3 of 4 partitions failed",
         "rmse 14.9 / 3, and/or path=/var/log/x": "rmse 14.9 / 3, and/or path=/var/log/x",
     }.items():
-        assert public_text(text, whole=False) == shown
-        assert public_text(text, whole=True) == text
+        assert public_text(said, whole=False) == shown
+        assert public_text(said, whole=True) == said
     assert public_text(None, whole=False) is None
+
+
+def test_budgets_say_what_was_spent(client: MakeClient, api_settings: Settings, postgres: Cluster) -> None:
+    mine = client("api-spends", role=Role.READER)
+    assert mine.get("/v1/budgets").json() == {"budgets": []}
+    set_cpu_prices(postgres, "standard")
+    common = {"tenant": "api-spends", "currency": "EUR"}
+    Budgets(postgres).set(Budget(hard=Decimal(12), soft=Decimal("9.6"), **common))
+    Budgets(postgres).set(Budget(hard=Decimal(1), soft=Decimal(1), use_case="sales", period=Period.RUN, **common))
+    records = open_space(api_settings, "api-spends").records
+    work = text(
+        "INSERT INTO usage (tenant, unit, use_case, stage, process, tier, cpu_s, wall_s)"
+        " VALUES ('api-spends', 'u', 'sales', 'training', 'p', 'standard', 12.5, 0)"
+    )
+    transact(records.url, lambda connection: connection.execute(work))
+    month, run = mine.get("/v1/budgets").json()["budgets"]
+    assert month == {
+        "use_case": None,
+        "per": "month",
+        "spent": "12.50",
+        "soft": "9.60",
+        "hard": "12.00",
+        "currency": "EUR",
+        "reached": "hard",
+        "message": "over budget: 12.50 of 12.00 EUR this month",
+    }
+    assert (run["use_case"], run["per"], run["spent"], run["hard"]) == ("sales", "run", None, "1.00")

@@ -37,6 +37,7 @@ NEEDED = {
     ("GET", "/v1/runs"): Role.READER,
     ("GET", "/v1/runs/{run_id}"): Role.READER,
     ("GET", "/v1/uploads/{upload_id}/quarantine"): Role.ADMIN,
+    ("GET", "/v1/budgets"): Role.READER,
     ("GET", "/v1/key"): Role.READER,
     ("GET", "/v1/audit"): Role.ADMIN,
 }

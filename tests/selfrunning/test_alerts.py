@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 
-from deployments.provision import ALERT, provision
+from deployments.alerts import ALERT, BUDGET_ALERT
+from deployments.provision import provision
+from flows.events import announce_budget
+from tasks.domain.budget import Budget, Level, Standing
 from tests.benchmarks.platform.running import until
 from tests.selfrunning.conftest import Site
 
@@ -43,7 +47,7 @@ def test_a_failed_run_reaches_the_pager(site: Site, pager: tuple[str, list[Any]]
     url, heard = pager
     Webhook(url=url, method="POST").save("pager", overwrite=True)  # type: ignore[unused-coroutine]
     settings = site.running.settings.model_copy(update={"alert_block": "webhook/pager"})
-    assert provision(settings) == [f"automation {ALERT!r}: new, tells webhook/pager"]
+    assert provision(settings) == [f"automation {each!r}: new, tells webhook/pager" for each in (ALERT, BUDGET_ALERT)]
     assert provision(settings) == []
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("pipeline/pipeline-free")
@@ -57,4 +61,11 @@ def test_a_failed_run_reaches_the_pager(site: Site, pager: tuple[str, list[Any]]
     assert "there is no tenant" in alert["cause"]
     assert str(run.id) in alert["run"]
     assert "orchard receipts" in alert["try"]
-    assert provision(site.running.settings) == [f"automation {ALERT!r}: removed, no block is set"]
+    heard.clear()
+    limit = Budget(tenant="acme", hard=Decimal(12), soft=Decimal("9.6"), currency="EUR")
+    announce_budget(Standing(budget=limit, spent=Decimal(10), limit=limit.hard, about="2026-11"), Level.SOFT)
+    until(lambda: heard, 90)
+    assert heard[0]["subject"] == "Orchard: soft limit of acme reached"
+    assert heard[0]["cause"] == "10.00 of 9.60 EUR, 2026-11"
+    gone = [f"automation {each!r}: removed, no block is set" for each in (ALERT, BUDGET_ALERT)]
+    assert provision(site.running.settings) == gone
