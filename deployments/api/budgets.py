@@ -22,7 +22,7 @@ class BudgetInfo(Frozen):
     """One limit of what may be spent, and how much of it was. Amounts are decimal texts."""
 
     use_case: UseCaseId | None = Field(description="whose costs count; null: all of yours", examples=["demand"])
-    per: Period = Field(description="a calendar month (UTC), or each run of a stage")
+    per: Period = Field(description="a calendar month (UTC), or each run of training or scoring")
     spent: str | None = Field(description="this month; null for a budget per run", examples=["9.61"])
     soft: str = Field(description="once so much is spent, it is told", examples=["9.60"])
     hard: str = Field(description="once so much is spent, work stops at its next batch", examples=["12.00"])

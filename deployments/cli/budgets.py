@@ -23,7 +23,7 @@ app = typer.Typer(help="Set limits of what may be spent: one is told, at the oth
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Left out with --platform.")]
 UseCase = Annotated[str, typer.Argument(help="All of the tenant's together without it.")]
 Whole = Annotated[bool, typer.Option("--platform", help="The budget of all tenants together, per month.")]
-Per = Annotated[Period, typer.Option(help="A calendar month (UTC), or each run of a stage, with all of its attempts.")]
+Per = Annotated[Period, typer.Option(help="A calendar month (UTC), or each run of training or scoring, all attempts.")]
 
 
 @app.command("set", epilog="Example: orchard budgets set acme demand --hard 12.00 --soft 75%")

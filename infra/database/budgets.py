@@ -56,7 +56,7 @@ HOLD = text(
 OPEN_RUNS = text(
     """
     SELECT * FROM runs AS r
-    WHERE r.tenant = ANY(CAST(:tenants AS text[]))
+    WHERE r.tenant = ANY(CAST(:tenants AS text[])) AND r.stage IN ('training', 'scoring')
       AND (r.status IN ('running', 'stopped') OR r.finished_at > now() - interval '10 minutes')
       AND NOT EXISTS (SELECT FROM runs AS later WHERE (later.tenant, later.use_case, later.stage)
                                                     = (r.tenant, r.use_case, r.stage) AND later.run_id > r.run_id)

@@ -28,7 +28,7 @@ class Period(StrEnum):
     """What a budget is for."""
 
     MONTH = "month"  # a calendar month, in UTC
-    RUN = "run"  # each run of a stage, over all of its attempts
+    RUN = "run"  # each run of training or scoring, over all of its attempts
 
 
 class Level(StrEnum):

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.events.filters import EventFilter, EventNameFilter, EventOrder
 from sqlalchemy import text
 
+from flows.budgets import review
+from flows.ingestion import ingest
+from flows.pipeline import pipeline
+from flows.runner import in_this_process
+from flows.scoring import score
+from flows.training import train
 from infra.database.cluster import connected_cluster
 from infra.database.connect import transact
+from infra.database.queue import Queue
+from infra.definitions import load_tiers
 from infra.settings import Settings
 from infra.space import TenantSpace, open_space
+from tasks.domain.errors import OverBudget
+from tasks.domain.events import BUDGET_EXCEEDED
+from tasks.domain.job import JobKind
 from tasks.domain.names import Stage
 from tests.cli.shop import history, scoring, tenant_file
 from tests.cli.terminal import Terminal
+from tests.priced import set_cpu_prices
 
 WORKERS = 2
 """Of one run; so many batches are in progress when a limit is reached."""
@@ -24,16 +39,12 @@ WORKERS = 2
 @pytest.fixture(scope="module", autouse=True)
 def prices(settings: Settings, platform: None) -> None:
     """A CPU second of a standard tenant costs 1 EUR."""
-    price = text(
-        "INSERT INTO price_rates (tier, valid_from, currency, cpu_hour, gb_month, million_predictions)"
-        " VALUES ('standard', '2026-01-01', 'EUR', 3600, 0, 0)"
-    )
-    transact(connected_cluster(settings).operator_url, lambda connection: connection.execute(price))
+    set_cpu_prices(connected_cluster(settings), "standard")
 
 
 def stored(orchard: Terminal, tenant: str, days: int = 3000) -> None:
     """A tenant with a file of history that nobody has taken up; its six partitions are too large to share a batch."""
-    orchard("tenants", "add", tenant_file(Path(), tenant)).worked()
+    orchard("tenants", "add", tenant_file(Path(), tenant, estimators=["linear"])).worked()
     Path("history.csv").write_text(history(days))
     orchard("upload", tenant, "sales", "history", "history.csv", "--no-run").worked()
 
@@ -99,3 +110,106 @@ def test_a_spent_month_refuses_new_runs_until_it_is_raised(orchard: Terminal, se
     orchard("run", "prudent").worked()
     [_, scored] = orchard("uploads", "prudent", "--json").worked().json
     assert (scored["status"], scored["error"]) == ("done", None)
+
+
+def test_scoring_stops_too_and_shows_all_or_nothing(orchard: Terminal, settings: Settings) -> None:
+    stored(orchard, "all-or-nothing")
+    orchard("run", "all-or-nothing").worked()
+    space = open_space(settings, "all-or-nothing")
+    Path("scoring.csv").write_text(scoring(days=3000))
+    orchard("budgets", "set", "all-or-nothing", "--per", "run", "--hard", "0.000001").worked()
+    upload_id = admitted(orchard, space, "scoring.csv")
+    with pytest.raises(OverBudget, match="partitions are left"):
+        score("all-or-nothing", "sales", upload_id)
+    [run] = space.records.runs("sales", Stage.SCORING)
+    assert run.status == "stopped"
+    assert 1 <= 6 - int(str(run.receipt["left"])) <= WORKERS
+    assert len(space.records.predictions("sales")) == 0
+    done = [each for each in batches(space, run.run_id) if each[2] is not None]
+    orchard("budgets", "remove", "all-or-nothing", "--per", "run").worked()
+    with in_this_process():
+        assert score("all-or-nothing", "sales", upload_id) == [run.run_id]
+    assert len(space.records.predictions("sales")) == 6 * 3000
+    assert [each for each in batches(space, run.run_id) if each in done] == done
+    assert space.records.run(run.run_id).attempts == 2
+
+
+def admitted(orchard: Terminal, space: TenantSpace, file: str) -> str:
+    """The id of an upload that is in its table."""
+    orchard("upload", space.tenant.id, "sales", "scoring", file, "--no-run").worked()
+    upload = space.records.uploads("sales")[-1]
+    with in_this_process():
+        ingest(space.tenant.id, upload.upload_id)
+    return upload.upload_id
+
+
+def test_a_month_that_is_spent_in_mid_training_stops_the_run(orchard: Terminal, settings: Settings) -> None:
+    stored(orchard, "monthly")
+    space = open_space(settings, "monthly")
+    [upload] = space.records.uploads("sales")
+    with in_this_process():
+        ingest("monthly", upload.upload_id)
+        shown = orchard("budgets", "set", "monthly", "--hard", "1000", "--json").worked().json
+        hard = Decimal(shown["spent"]) + Decimal("0.01")
+        orchard("budgets", "set", "monthly", "--hard", hard).worked()
+        run = space.records.run(train("monthly", "sales"))
+        assert (run.status, "this month" in str(run.error)) == ("stopped", True)
+        assert 1 <= int(str(run.receipt["trained"])) <= WORKERS
+        with pytest.raises(OverBudget):
+            train("monthly", "sales")
+        orchard("budgets", "remove", "monthly").worked()
+        assert train("monthly", "sales") == run.run_id
+    assert space.records.run(run.run_id).receipt["trained"] == 6
+
+
+def test_a_job_waits_for_its_budget_and_is_told_once(orchard: Terminal, settings: Settings) -> None:
+    stored(orchard, "queued")
+    space, queue = open_space(settings, "queued"), Queue(connected_cluster(settings))
+    [upload] = space.records.uploads("sales")
+    space.records.request("sales", JobKind.PIPELINE, upload.upload_id, by="test")
+    [job] = queue.claim(load_tiers(settings.tiers_file))
+    orchard("budgets", "set", "queued", "--per", "run", "--hard", "0.000001").worked()
+    with in_this_process():
+        pipeline("queued", upload.upload_id, job_id=job.job_id, attempt=job.attempts)  # it has not failed
+    waiting = space.records.job(job.job_id)
+    assert (waiting.status, waiting.attempts) == ("waiting", 1)
+    [run] = space.records.runs("sales", Stage.TRAINING)
+    assert [(each.tenant, each.use_case) for each in review(settings)] == [("queued", "sales")]
+    [shown] = orchard("uploads", "queued", "--json").worked().json
+    assert shown["status"] == "over_budget"
+    assert shown["error"].startswith("over budget: ")
+    assert f"in run {run.run_id}; raise it with: orchard budgets set queued --per run" in shown["error"]
+    told = orchard("budgets", "show", "queued", "--json").worked().json
+    assert [(each["use_case"], each["jobs"]) for each in told["held"]] == [("sales", 1)]
+    assert [each["reached"] for each in told["budgets"]] == ["hard"]
+    [held] = orchard("status", "--json").worked().json["held"]
+    assert held["tenant"] == "queued"
+    transact(queue.cluster.operator_url, lambda c: c.execute(text("UPDATE jobs SET not_before = now()")))
+    assert queue.claim(load_tiers(settings.tiers_file)) == []
+
+    orchard("budgets", "set", "queued", "--per", "run", "--hard", "1000").worked()
+    assert review(settings) == []
+    [again] = queue.claim(load_tiers(settings.tiers_file))
+    assert (again.job_id, again.attempts) == (job.job_id, 2)
+    with in_this_process():
+        pipeline("queued", upload.upload_id, job_id=again.job_id, attempt=again.attempts)
+    assert space.records.job(job.job_id).status == "done"
+    assert space.records.run(run.run_id).receipt["trained"] == 6
+    # Each limit was told once, however often it was looked at.
+    assert budget_events("queued") == [("soft", f"run {run.run_id}"), ("hard", f"run {run.run_id}")]
+
+
+def budget_events(tenant: str) -> list[tuple[str, str]]:
+    """Level and what it is about, of the events that Prefect has of a tenant's budgets, as they came."""
+    wanted = EventFilter(event=EventNameFilter(name=[BUDGET_EXCEEDED]), order=EventOrder.ASC)
+    for _ in range(60):
+        with get_client(sync_client=True) as client:
+            answer = client.request(
+                "POST", "/events/filter", json={"filter": wanted.model_dump(mode="json"), "limit": 50}
+            )
+        payloads = [each["payload"] for each in answer.json()["events"]]
+        found = [(each["level"], each["about"]) for each in payloads if each["tenant"] == tenant]
+        if len(found) >= 2:
+            return found
+        time.sleep(0.25)  # the worker that sends events, and the server, take their time
+    return found
