@@ -142,7 +142,7 @@ class Budgets:
                 "there are no prices, so nothing costs anything" if not found else "prices are in several currencies",
                 expected="a price book in one currency",
                 found=", ".join(found),
-                hint="orchard prices set FILE" if not found else "name one: --currency",
+                hint="orchard costs prices --set FILE" if not found else "name one: --currency",
             )
         return str(found[0])
 

@@ -26,7 +26,7 @@ from tasks.scoring.predict import answer_rows
 from tests.api.conftest import MakeClient
 from tests.api.filled import fill, score
 from tests.api.served import Api, problem
-from tests.priced import set_cpu_prices
+from tests.priced import prices_kept, set_cpu_prices
 from tests.promotion import bundles
 from tests.samples import sales_use_case, sample_tenant
 from tests.serving.deployed import onboarded
@@ -213,7 +213,6 @@ def test_texts_for_tenants_name_no_place_of_the_machine() -> None:
 def test_budgets_say_what_was_spent(client: MakeClient, api_settings: Settings, postgres: Cluster) -> None:
     mine = client("api-spends", role=Role.READER)
     assert mine.get("/v1/budgets").json() == {"budgets": []}
-    set_cpu_prices(postgres, "standard")
     common = {"tenant": "api-spends", "currency": "EUR"}
     Budgets(postgres).set(Budget(hard=Decimal(12), soft=Decimal("9.6"), **common))
     Budgets(postgres).set(Budget(hard=Decimal(1), soft=Decimal(1), use_case="sales", period=Period.RUN, **common))
@@ -223,7 +222,9 @@ def test_budgets_say_what_was_spent(client: MakeClient, api_settings: Settings, 
         " VALUES ('api-spends', 'u', 'sales', 'training', 'p', 'standard', 12.5, 0)"
     )
     transact(records.url, lambda connection: connection.execute(work))
-    month, run = mine.get("/v1/budgets").json()["budgets"]
+    with prices_kept(postgres):
+        set_cpu_prices(postgres, "standard")
+        month, run = mine.get("/v1/budgets").json()["budgets"]
     assert month == {
         "use_case": None,
         "per": "month",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -30,16 +31,19 @@ from tasks.domain.job import JobKind
 from tasks.domain.names import Stage
 from tests.cli.shop import history, scoring, tenant_file
 from tests.cli.terminal import Terminal
-from tests.priced import set_cpu_prices
+from tests.priced import prices_kept, set_cpu_prices
 
 WORKERS = 2
 """Of one run; so many batches are in progress when a limit is reached."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prices(settings: Settings, platform: None) -> None:
+def prices(settings: Settings, platform: None) -> Iterator[None]:
     """A CPU second of a standard tenant costs 1 EUR."""
-    set_cpu_prices(connected_cluster(settings), "standard")
+    cluster = connected_cluster(settings)
+    with prices_kept(cluster):
+        set_cpu_prices(cluster, "standard")
+        yield
 
 
 def stored(orchard: Terminal, tenant: str, days: int = 3000) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -26,7 +27,7 @@ from tasks.domain.run import RunStatus
 from tasks.domain.tenant import Isolation, Tier, TierPolicy
 from tests.conftest import MakeRecords
 from tests.infra.test_metering import begin
-from tests.priced import set_cpu_prices
+from tests.priced import prices_kept, set_cpu_prices
 from tests.samples import sales_use_case, sample_tenant
 
 NOW = datetime.now(UTC)
@@ -34,14 +35,15 @@ MONTH = month_of(NOW)
 
 
 @pytest.fixture
-def budgets(operator: Operator) -> Budgets:
+def budgets(operator: Operator) -> Iterator[Budgets]:
     """Those of the session's cluster: none yet, and a CPU second costs 1 EUR."""
     for table in ("budgets", "budget_shares", "jobs"):
         _sql(operator.cluster.operator_url, f"DELETE FROM {table}")
-    for tier in Tier:
-        set_cpu_prices(operator.cluster, tier)
     metering.end_shift()
-    return Budgets(operator.cluster)
+    with prices_kept(operator.cluster):
+        for tier in Tier:
+            set_cpu_prices(operator.cluster, tier)
+        yield Budgets(operator.cluster)
 
 
 def _sql(url: str, statement: str, **values: object) -> None:
