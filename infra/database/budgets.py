@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -211,7 +211,7 @@ class Budgets:
     def _spent(self, budgets: Sequence[Budget], currency: str, now: datetime) -> dict[tuple[str, str], Decimal]:
         """Of the tenants that the budgets are about, in the database where each one's rows are."""
         everybody = any(each.tenant is None for each in budgets)
-        values: dict[str, object] = {"currency": currency, "since": month_start(now)}
+        values: dict[str, object] = {"currency": currency, "since": month_start(now), "until": now + timedelta(days=1)}
         query = SPENT_BY_ALL if everybody else SPENT_BY_TENANTS
         if not everybody:
             values["tenants"] = sorted({str(each.tenant) for each in budgets})

@@ -7,13 +7,16 @@ their batch is finished. Bytes that are kept are left out: their month is not ov
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from sqlalchemy import Connection, RowMapping, select, text
 
 from infra.database.budget_tables import BudgetRow, BudgetShareRow
+from infra.database.connect import transact
 from infra.database.tables import table
 from infra.database.tenant_rows import TenantRows
 from tasks.domain.budget import Budget, Level, Period, Standing
@@ -27,18 +30,23 @@ _PRICED = """
      AND r.valid_from <= {0}.{1} AND (r.valid_to > {0}.{1}) IS NOT FALSE
 """
 
+OPEN_S = 60
+"""Work is booked within a transaction that ends sooner than this, and processes that live are read more often."""
+
+REMEMBERED_S = 300
+
 SPENT = """
     WITH work AS MATERIALIZED (
         SELECT u.tenant, u.use_case, r.cpu_hour, r.million_predictions, sum(u.cpu_s) AS cpu_s,
                coalesce(sum(u.rows_out) FILTER (WHERE u.stage IN ('scoring', 'online')), 0) AS predictions
         FROM usage AS u {priced_usage}
-        WHERE {whose_usage} AND u.at >= :since
+        WHERE {whose_usage} AND u.at >= :since AND u.at < :until
         GROUP BY u.tenant, u.use_case, r.cpu_hour, r.million_predictions
     ), unexplained AS MATERIALIZED (
         SELECT p.tenant, p.use_case, p.tier, p.read_at,
                p.cpu_s - coalesce((SELECT sum(x.cpu_s) FROM usage AS x
                                    WHERE x.tenant = p.tenant AND x.process = p.process), 0) AS cpu_s
-        FROM processes AS p WHERE {whose_processes} AND p.read_at >= :since
+        FROM processes AS p WHERE {whose_processes} AND p.read_at >= :since AND p.read_at < :until
     ), costs AS (
         SELECT tenant, use_case, cpu_s::numeric * cpu_hour / 3600 + predictions / 1e6 * million_predictions AS cost
         FROM work
@@ -85,10 +93,36 @@ def month_start(now: datetime) -> datetime:
     return now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def spent_by_use_case(connection: Connection, tenant: str, currency: str, since: datetime) -> dict[str, Decimal]:
-    """What a tenant has spent since then, by use case (an empty one: before a process knew what it works on)."""
-    values = {"tenant": tenant, "currency": currency, "since": since}
-    return {row.use_case: row.cost for row in connection.execute(SPENT_BY_TENANT, values)}
+class _Settled(NamedTuple):
+    """What was spent up to a moment after which nothing of before is booked any more; `read_s` is a monotonic clock."""
+
+    until: datetime
+    read_s: float
+    spent: dict[str, Decimal]
+
+
+_settled: dict[tuple[str, str, str], _Settled] = {}
+
+
+def spent_by_use_case(url: str, tenant: str, currency: str, now: datetime) -> dict[str, Decimal]:
+    """What a tenant has spent this month, by use case (an empty one: before a process knew what it works on).
+
+    What is older than a minute is remembered for a few minutes, because it does not change any more: all that is asked
+    at each batch is the work of the last minutes.
+    """
+
+    def read(since: datetime, until: datetime) -> dict[str, Decimal]:
+        values = {"tenant": tenant, "currency": currency, "since": since, "until": until}
+        return transact(url, lambda c: {row.use_case: row.cost for row in c.execute(SPENT_BY_TENANT, values)})
+
+    key, start = (url, tenant, currency), month_start(now)
+    settled = _settled.get(key)
+    if settled is None or settled.until < start or time.monotonic() - settled.read_s > REMEMBERED_S:
+        until = max(start, now - timedelta(seconds=OPEN_S))
+        settled = _settled[key] = _Settled(until, time.monotonic(), read(start, until))
+    recent = read(settled.until, now + timedelta(days=1))
+    known = settled.spent
+    return {name: known.get(name, Decimal(0)) + recent.get(name, Decimal(0)) for name in {*known, *recent}}
 
 
 def spent_on_run(connection: Connection, tenant: str, run: Run, currency: str) -> Decimal:
@@ -128,22 +162,21 @@ class BudgetRecords(TenantRows):
             and (run is not None or each.budget.period is Period.MONTH)
         ]
 
-        def read(connection: Connection) -> list[Standing]:
-            spent: dict[str, dict[str, Decimal]] = {}
-            found = []
-            for each in chosen:
-                budget = each.budget
-                if budget.period is Period.RUN and run is not None:
-                    cost, about = spent_on_run(connection, self.tenant, run, budget.currency), f"run {run.run_id}"
-                else:
-                    if budget.currency not in spent:
-                        since = month_start(now)
-                        spent[budget.currency] = spent_by_use_case(connection, self.tenant, budget.currency, since)
-                    cost, about = covered(budget, spent[budget.currency]), month_of(now)
-                found.append(each.model_copy(update={"spent": cost, "about": about}))
-            return found
+        spent: dict[str, dict[str, Decimal]] = {}
+        found = []
+        for each in chosen:
+            budget = each.budget
+            if budget.period is Period.RUN and run is not None:
+                cost, about = self._spent_on(run, budget.currency), f"run {run.run_id}"
+            else:
+                if budget.currency not in spent:
+                    spent[budget.currency] = spent_by_use_case(self.url, self.tenant, budget.currency, now)
+                cost, about = covered(budget, spent[budget.currency]), month_of(now)
+            found.append(each.model_copy(update={"spent": cost, "about": about}))
+        return found
 
-        return self._transact(read) if chosen else []
+    def _spent_on(self, run: Run, currency: str) -> Decimal:
+        return self._transact(lambda connection: spent_on_run(connection, self.tenant, run, currency))
 
     def budgets(self) -> list[Budget]:
         """The tenant's own, per month and per run."""

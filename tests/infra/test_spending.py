@@ -51,11 +51,11 @@ def _sql(url: str, statement: str, **values: object) -> None:
 
 
 def work(
-    budgets: Budgets, tenant: str, cpu_s: float, unit: str, *, url: str = "", at: datetime = NOW, **columns: Any
+    budgets: Budgets, tenant: str, cpu_s: float, unit: str, *, url: str = "", at: datetime | None = None, **columns: Any
 ) -> None:
     """Books finished work."""
     known = {"use_case": "sales", "stage": "training", "process": unit, "tier": "standard", "wall_s": 0} | columns
-    values = {"tenant": tenant, "unit": unit, "cpu_s": cpu_s, "at": at, **known}
+    values = {"tenant": tenant, "unit": unit, "cpu_s": cpu_s, "at": at or datetime.now(UTC), **known}
     names = ", ".join(values)
     into = f"INSERT INTO usage ({names}) VALUES ({', '.join(f':{name}' for name in values)})"
     _sql(url or budgets.cluster.operator_url, into, **values)
