@@ -30,7 +30,7 @@ def models(
     tenant: str,
     use_case: str,
     outcome: Annotated[
-        PartitionOutcome | None, typer.Option(help="Only trained, reused, rejected or failed ones.")
+        PartitionOutcome | None, typer.Option(help="Only trained, reused, rejected, failed or left ones.")
     ] = None,
     limit: Limit = 50,
     as_json: Json = False,

@@ -35,7 +35,7 @@ def assemble(
     replaced.
 
     `parts` are files of `write_part`, linked or copied in; one of them holds the row of partition "*".
-    `unanswered` are partitions without a model of this run (rejected, failed): a fallback answers for them.
+    `unanswered` are partitions without a model of this run (rejected, failed, left): a fallback answers for them.
     `earlier` is an older bundle and the partitions whose rows are taken over from there, bytes and source run
     as they are. Raises `NotFound` when "*" or a reused partition has no row.
     """
