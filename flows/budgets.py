@@ -37,16 +37,21 @@ def review(settings: Settings | None = None) -> list[Held]:
     return held
 
 
+def try_to_review(settings: Settings | None = None) -> None:
+    """As `review`, but nothing else fails by it: who was held stays held, and each run asks for itself."""
+    try:
+        review(settings)
+    except Exception as error:  # the scheduled dispatch does it a few seconds later
+        logger.warning("budgets were not reviewed: %s", error)
+
+
 @contextmanager
 def reviewed_budgets() -> Iterator[None]:
     """Reviews budgets when the block has ended, however it did."""
     try:
         yield
     finally:
-        try:
-            review()
-        except Exception as error:  # the scheduled dispatch does it a few seconds later
-            logger.warning("budgets were not reviewed: %s", error)
+        try_to_review()
 
 
 def _reached(standing: Standing) -> list[Level]:

@@ -16,6 +16,13 @@ def check_budget(space: Space, use_case: str, run: Run | None = None) -> None:
         raise OverBudget(excess.message)
 
 
+def check_begin(space: Space, use_case: str, known: Run | None) -> None:
+    """Raises `OverBudget` before a run begins, or goes on; one that has finished costs nothing more. `known` is the run
+    as an earlier attempt has left it."""
+    if known is None or known.status is not RunStatus.FINISHED:
+        check_budget(space, use_case, known)
+
+
 def over_budget(space: Space, run: Run) -> bool:
     """Whether a run has to stop at this batch."""
     return space.records.excess(run.use_case, run) is not None

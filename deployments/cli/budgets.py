@@ -39,7 +39,6 @@ def set_budget(
         int,
         typer.Option(min=0, max=1000, help="The tenant's, when the platform's budget is shared out; highest first."),
     ] = 0,
-    currency: Annotated[str | None, typer.Option(help="The price book's without it.")] = None,
     platform: Whole = False,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +47,7 @@ def set_budget(
     limit = amount(hard)
     with running_platform(load_settings()) as running:
         budgets = _budgets(running)
-        wanted = _budget(whose, use_case, per, limit, soft_limit(soft, limit), currency or budgets.currency(), priority)
+        wanted = _budget(whose, use_case, per, limit, soft_limit(soft, limit), budgets.currency(), priority)
         before = budgets.set(wanted)
         [standing, *_] = [
             *budgets.standings([wanted]),

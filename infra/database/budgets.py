@@ -27,12 +27,13 @@ from infra.database.spending import (
     month_start,
     spent_on_run,
 )
-from infra.database.tables import table
+from infra.database.tables import TenantRow, table
 from tasks.domain.budget import Budget, Claim, Level, Period, Standing, share_out
 from tasks.domain.errors import InvalidDefinition, NotFound
 from tasks.domain.run import RunStatus
 
 BUDGETS, ALERTS, SHARES = table(BudgetRow), table(BudgetAlertRow), table(BudgetShareRow)
+TENANTS = table(TenantRow)
 
 CURRENCIES = text("SELECT DISTINCT currency FROM price_rates ORDER BY currency")
 
@@ -135,14 +136,11 @@ class Budgets:
         )
 
     def currency(self) -> str:
-        """The price book's. Raises `InvalidDefinition` where there is none, or more than one."""
+        """The price books'. Raises `InvalidDefinition` where there are none."""
         found = transact(self.cluster.operator_url, lambda connection: connection.scalars(CURRENCIES).all())
-        if len(found) != 1:
+        if not found:
             raise InvalidDefinition(
-                "there are no prices, so nothing costs anything" if not found else "prices are in several currencies",
-                expected="a price book in one currency",
-                found=", ".join(found),
-                hint="orchard costs prices --set FILE" if not found else "name one: --currency",
+                "there are no prices, so nothing costs anything", hint="orchard costs prices --set FILE"
             )
         return str(found[0])
 
@@ -159,12 +157,14 @@ class Budgets:
         returns where each stands. Nothing without such a budget."""
         whole = next((each for each in standings if each.budget.tenant is None), None)
         if whole is None:
+            leftover = delete(SHARES).where(SHARES.c.month == month_of(datetime.now(UTC)))
+            transact(self.cluster.operator_url, lambda connection: connection.execute(leftover))
             return []
         budget, month = whole.budget, whole.about
         own = {each.budget.tenant: each for each in standings if _of_tenant(each.budget)}
         spent = self._spent([budget], budget.currency, datetime.now(UTC))
         claims = []
-        for tenant in (each.id for each in Operator(self.cluster).tenants()):
+        for tenant in transact(self.cluster.operator_url, lambda c: c.scalars(select(TENANTS.c.tenant)).all()):
             cost = sum((spent[key] for key in spent if key[0] == tenant), Decimal(0))
             standing = own.get(tenant)
             need = max(Decimal(0), standing.limit - standing.spent) if standing is not None else Decimal(0)
@@ -177,8 +177,13 @@ class Budgets:
         statement = insert(SHARES)
         changed = {name: statement.excluded[name] for name in ("stop_at", "hard", "currency")}
         statement = statement.on_conflict_do_update(index_elements=["tenant", "month"], set_=changed)
-        if rows:
-            transact(self.cluster.operator_url, lambda connection: connection.execute(statement, rows))
+
+        def store(connection: Connection) -> None:
+            connection.execute(delete(SHARES).where(SHARES.c.month < month))
+            if rows:
+                connection.execute(statement, rows)
+
+        transact(self.cluster.operator_url, store)
         return [
             Standing(budget=budget, spent=each.spent, limit=limits[each.tenant], about=month, tenant=each.tenant)
             for each in claims
@@ -188,7 +193,9 @@ class Budgets:
         """Notes that a limit was told; False when it had been, in that month or of that run."""
         budget = standing.budget
         key = {**_key(budget.tenant, budget.use_case, budget.period), "about": standing.about, "level": level.value}
-        there = select(BUDGETS.c.tenant).where(*(BUDGETS.c[name] == key[name] for name in ("tenant", "use_case")))
+        there = select(BUDGETS.c.tenant).where(
+            *(BUDGETS.c[name] == key[name] for name in ("tenant", "use_case", "period"))
+        )
         statement = insert(ALERTS).values(key).on_conflict_do_nothing().returning(ALERTS.c.level)
 
         def work(connection: Connection) -> bool:

@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.batches import held_bytes, plan_batches
-from tasks.budget import check_budget, over_budget, why_stopped
+from tasks.budget import check_begin, over_budget, why_stopped
 from tasks.domain.errors import OverBudget
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Batch, Run, RunStatus, Upload, UploadStatus, run_key
@@ -52,7 +52,7 @@ def plan_scoring(space: Space, upload: Upload) -> tuple[Run | None, list[Batch]]
     version = upload.dataset_version
     key = run_key(Stage.SCORING, use_case.id, upload.upload_id, version, release, superseded(space, upload, release))
     known = (run for run in space.records.runs(use_case.id, Stage.SCORING) if run.key == key)
-    check_budget(space, use_case.id, next(known, None))
+    check_begin(space, use_case.id, next(known, None))
     run = space.records.open_run(
         Stage.SCORING,
         use_case.id,

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import bundle
 from tasks.batches import held_bytes, plan_batches
-from tasks.budget import check_budget, over_budget
+from tasks.budget import check_begin, over_budget
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
 from tasks.domain.retention import gone_version
@@ -60,7 +60,7 @@ def plan_training(
         raise gone_version(use_case_id, version, oldest)
     runs = records.runs(use_case_id, Stage.TRAINING)
     key = training_key(use_case, version, selection, runs)
-    check_budget(space, use_case_id, next((run for run in runs if run.key == key), None))
+    check_begin(space, use_case_id, next((run for run in runs if run.key == key), None))
     run = records.open_run(Stage.TRAINING, use_case_id, key, dataset_version=version)
     if run.status is RunStatus.FINISHED:
         return run, []
