@@ -274,8 +274,8 @@ PARTITION_MODEL = (
 )  # fmt: skip
 """Columns of a partition in a training run: `metric`, `naive_metric` and `tenant_wide_metric` on the holdout; `*_sum`
 their per-row losses summed, so that weighted metrics add up; `new_*` compare candidate and champion on holdout rows
-that entered after the champion's dataset version; `reason` why it was rejected, failed or left; `source_run` the run that
-fitted it; `model_bytes` of its model's text."""
+that entered after the champion's dataset version; `reason` why it was rejected, failed or left; `source_run` the run
+that fitted it; `model_bytes` of its model's text."""
 
 PREDICTION = (
     "partition", "row_key", "prediction", "label", "probabilities", "baseline", "answer", "fallback", "model_run",

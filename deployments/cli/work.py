@@ -12,7 +12,7 @@ from deployments.cli.output import Json, complain_of, console, note, show
 from deployments.platform import Platform, running_platform
 from infra.settings import load_settings
 from infra.space import TenantSpace
-from tasks.domain.errors import OrchardError
+from tasks.domain.errors import OrchardError, OverBudget
 from tasks.domain.job import JobKind
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Upload, UploadStatus
@@ -98,6 +98,10 @@ def _through_the_queue(
     dispatch(platform.settings)
     if wait:
         follow_uploads(space, Queue(platform.cluster), [admitted.upload_id])
+        job = space.records.job_of_upload(admitted.upload_id)
+        if job is not None and job.held:
+            note(f"the file is stored as upload {admitted.upload_id}, and goes on by itself when it may")
+            raise OverBudget(job.held)
     else:
         note(f"it waits for its turn: orchard uploads {space.tenant.id} {use_case}")
     return space.records.upload(admitted.upload_id)
