@@ -1,4 +1,4 @@
-"""What past runs of a use case used, unit by unit and run by run; and whose runs may stand in for those of a new one."""
+"""What past runs of a use case used, unit by unit and run by run; and whose may stand in for those of a new one."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ ORDER BY max(u.at) DESC, u.tenant, u.use_case LIMIT 500
 
 
 def past_units(url: str, tenant: str, use_case: str, jobs: int) -> pd.DataFrame:
-    """Units of finished work of a use case's latest runs (processes that came to their end), newest first, read at `url`.
+    """Units of finished work of a use case's latest runs (processes that came to their end), newest first.
 
-    `job` (process), `kind` (stage and `batch` or `rest`), `cpu_s`, `partitions`, `rows` (what that grows with),
+    Read at `url`. `job` (process), `kind` (stage and `batch` or `rest`), `cpu_s`, `partitions`, `rows` (what that grows with),
     `bytes_out`, and of training `recipe` (contract hash and training version).
     """
     return _read(url, UNITS, tenant, use_case, jobs)

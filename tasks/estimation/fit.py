@@ -86,13 +86,11 @@ def spread(logs: Sequence[float], weights: Sequence[float]) -> tuple[float, int]
 def left_out(
     groups: Sequence[str], actual: Sequence[float], without: Callable[[str], float], weights: Sequence[float]
 ) -> tuple[float, int]:
-    """The spread of what each group (a run, or a tenant) turned out to be, over what the others say of it: the residuals
-    of PRESS (Allen 1974), which no run has a part in that they are of."""
+    """The spread of what each group (a run, or a tenant) turned out to be, over what the others say of it: residuals of
+    PRESS (Allen 1974), in which no run has a part that it is judged by."""
     if len(groups) < 2:
         return spread([0.0] * len(groups), weights)
-    logs = [
-        math.log(max(found, 1e-9) / max(without(group), 1e-9)) for group, found in zip(groups, actual, strict=True)
-    ]
+    logs = [math.log(max(found, 1e-9) / max(without(group), 1e-9)) for group, found in zip(groups, actual, strict=True)]
     return spread(logs, weights)
 
 

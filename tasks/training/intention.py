@@ -8,10 +8,11 @@ import pandas as pd
 
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
+from tasks.domain.outcome import PartitionOutcome
 from tasks.domain.retention import gone_version
 from tasks.domain.run import Run
 from tasks.domain.use_case import UseCase
-from tasks.ports import Space
+from tasks.ports import PARTITION_MODEL, Space
 from tasks.training.lineage import (
     bundle_run,
     latest_comparable,
@@ -73,6 +74,15 @@ def plan_of(space: Space, intention: Intention) -> Plan:
         intention.selection,
         quarantined_partitions(space, intention.use_case.id, intention.version),
     )
+
+
+def models_after(plan: Plan, min_rows: int) -> pd.DataFrame:
+    """`PARTITION_MODEL` rows as they will be, as far as further planning asks, when all of the plan's fits succeed."""
+    enough = plan.train["rows"] >= min_rows
+    trained = pd.DataFrame({"partition": plan.train["partition"], "rows": plan.train["rows"], "reason": ""})
+    trained["outcome"] = enough.map({True: PartitionOutcome.TRAINED.value, False: PartitionOutcome.REJECTED.value})
+    trained["estimator"] = enough.map({True: "any", False: None})
+    return pd.concat([trained.reindex(columns=list(PARTITION_MODEL)), plan.settled], ignore_index=True)
 
 
 def tenant_wide_to_keep(
