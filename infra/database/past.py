@@ -74,8 +74,8 @@ ORDER BY max(u.at) DESC, u.tenant, u.use_case LIMIT 500
 def past_units(url: str, tenant: str, use_case: str, jobs: int) -> pd.DataFrame:
     """Units of finished work of a use case's latest runs (processes that came to their end), newest first.
 
-    Read at `url`. `job` (process), `kind` (stage and `batch` or `rest`), `cpu_s`, `partitions`, `rows` (what that grows with),
-    `bytes_out`, and of training `recipe` (contract hash and training version).
+    Read at `url`. `job` (process), `kind` (stage and `batch` or `rest`), `cpu_s`, `partitions` and `rows` (what that
+    grows with), `bytes_out`, and of training `recipe` (contract hash and training version).
     """
     return _read(url, UNITS, tenant, use_case, jobs)
 

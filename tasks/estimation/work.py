@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -129,6 +130,7 @@ class Guess:
 
 
 BYTES_PER_ROW = 60.0
+"""Of a file, where none was seen yet."""
 
 
 def rows_by_size(filename: str, size_bytes: int, past: pd.DataFrame) -> Guess:
@@ -138,29 +140,29 @@ def rows_by_size(filename: str, size_bytes: int, past: pd.DataFrame) -> Guess:
     alike = past[past["filename"].str.lower().str.endswith(f".{ending}")] if len(past) else past
     chosen = alike if len(alike) else past
     if not len(chosen):
-        return Guess(max(1, round(size_bytes / BYTES_PER_ROW)), np.log(3), f"{BYTES_PER_ROW:.0f} bytes a row assumed")
+        return Guess(max(1, round(size_bytes / BYTES_PER_ROW)), math.log(3), f"{BYTES_PER_ROW:.0f} bytes a row assumed")
     each = np.log(chosen["size_bytes"].astype("float64") / chosen["rows_read"])
     doubt = float(each.std(ddof=1)) if len(each) > 1 else 0.3
     rows = max(1, round(size_bytes * float(chosen["rows_read"].sum()) / float(chosen["size_bytes"].sum())))
     return Guess(rows, doubt, f"by the bytes per row of {len(chosen)} earlier files")
 
 
-TOUCHED_ROWS, TOUCHED_DOUBT = 1000.0, np.log(3)
+TOUCHED_ROWS, TOUCHED_DOUBT = 1000.0, math.log(3)
+"""Rows of a file per partition that it touches, and how far off that may be, where no file was seen yet."""
 
 
 def rows_per_touched(units: pd.DataFrame) -> tuple[float, float]:
     """How many rows of a file there are per partition that is trained because of it, by earlier files; and the spread
     of that. `units`: `job`, `kind`, `partitions`, `rows`."""
     sums = units.groupby(["job", "kind"])[["partitions", "rows"]].sum()
-    files, models = (
-        sums[sums.index.get_level_values("kind") == kind] for kind in (Kind.INGESTION, Kind.TRAINING_BATCH)
-    )
-    each = (files["rows"].droplevel("kind") / models["partitions"].droplevel("kind")).replace(np.inf, np.nan).dropna()
-    each = each[each > 0]
-    if not len(each):
+    kinds = sums.index.get_level_values("kind")
+    files = sums.loc[kinds == Kind.INGESTION, "rows"].droplevel("kind")
+    models = sums.loc[kinds == Kind.TRAINING_BATCH, "partitions"].droplevel("kind")
+    each = (files / models).replace(np.inf, np.nan).dropna()
+    logs = np.log(each[each > 0].to_numpy(dtype=np.float64))
+    if not len(logs):
         return TOUCHED_ROWS, TOUCHED_DOUBT
-    logs = np.log(each.astype("float64"))
-    return float(np.exp(logs.median())), float(logs.std(ddof=1)) if len(logs) > 1 else TOUCHED_DOUBT / 2
+    return float(np.exp(np.median(logs))), float(logs.std(ddof=1)) if len(logs) > 1 else TOUCHED_DOUBT / 2
 
 
 def spread_evenly(rows: int, partitions: Sequence[str], rows_per_partition: float) -> pd.Series:
