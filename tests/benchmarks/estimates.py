@@ -22,10 +22,10 @@ from sqlalchemy import text
 from deployments.onboarding import onboard
 from deployments.platform import Platform
 from flows.estimation import Forecast, forecasts
-from flows.storage import read_storage
 from infra.database.connect import transact
 from tasks.domain.names import Purpose
 from tasks.domain.tenant import Tenant, Tier
+from tasks.domain.use_case import UseCase
 from tests.benchmarks import data
 from tests.benchmarks.stages import platform
 from tests.samples import witness
@@ -73,9 +73,9 @@ class Customer:
         self.rows_of = self.random.integers(*case.rows, case.partitions)
         self.written = np.zeros(case.partitions, dtype=int)
         self.files = 0
-        self.use_case = data.use_case(data.FULL, USE_CASE).model_copy(
-            update={"estimators": tuple(ESTIMATORS[case.choice])}
-        )
+        choice = {"estimators": ESTIMATORS[case.choice]}
+        definition = data.use_case(data.FULL, USE_CASE).model_dump(mode="json", by_alias=True)
+        self.use_case = UseCase.model_validate(definition | choice)
         onboard(running, Tenant(id=case.name, name=case.name.title(), tier=case.tier, use_cases=(self.use_case,)))
         self.space = running.open_space(case.name)
 
@@ -120,6 +120,8 @@ class Customer:
         return float(cpu_s), float(wall_s)
 
     def kept(self) -> int:
+        from flows.storage import read_storage
+
         return sum(each.bytes for each in read_storage(self.running.settings, [self.case.name]))
 
 
