@@ -19,9 +19,10 @@ from tasks.domain.use_case import UseCase
 from tasks.estimation.estimate import Estimate, estimate
 from tasks.estimation.past import Past, Source, own_past, peers_past, similar_peers
 from tasks.estimation.units import Kind, Unit
-from tasks.estimation.work import Work, one_process, scoring_work, training_work
+from tasks.estimation.work import BY_COUNTS, Work, one_process, scoring_work, training_work
 from tasks.scoring.waiting import chosen_uploads, scoring_key
-from tasks.training.intention import Intention, intend, plan_of, tenant_wide_rows
+from tasks.training.intention import Intention, intend, plan_of, reused_in_batches, tenant_wide_rows
+from tasks.training.lineage import seen_seq
 from tasks.training.plan import Selection, recipe
 
 OWN_RUNS, PEERS, RUNS_OF_A_PEER = 30, 10, 5
@@ -112,9 +113,17 @@ def _training_work(space: TenantSpace, intention: Intention) -> Work:
     """What a training run would still do: a finished one nothing, one that was cut off its pending batches."""
     run, records, min_rows = intention.run, space.records, intention.use_case.training.min_rows
     if run is None or not (run.status is RunStatus.FINISHED or records.planned(run)):
-        plan = plan_of(space, intention)
+        plan, previous = plan_of(space, intention), intention.previous
         outcomes, sampled = plan.settled["outcome"], tenant_wide_rows(space, intention)
-        return training_work(plan.train, outcomes, sampled, min_rows, space.policy.max_batches)
+        same, exact = set[str](), True
+        if previous is not None and intention.selection.reuses:
+            table = space.table(intention.use_case).partitions(intention.version)
+            models = records.partition_models(previous)
+            same, exact = reused_in_batches(
+                space, intention.use_case, intention.version, plan, table, models, seen_seq(space, previous)
+            )
+        work = training_work(plan.train, outcomes, sampled, min_rows, space.policy.max_batches, same)
+        return work if exact else work.then(Work(notes=(BY_COUNTS,)))
     outcomes = records.partition_models(run)["outcome"].replace("trained", "reused")
     pending = [] if run.status is RunStatus.FINISHED else records.batches(run, pending=True)
     table = space.table(intention.use_case).partitions(intention.version)

@@ -15,6 +15,7 @@ from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Upload, UploadStatus
 from tasks.domain.use_case import UseCase
 from tasks.estimation.work import (
+    BY_COUNTS,
     Work,
     counts_with_buckets,
     ingestion_work,
@@ -28,7 +29,7 @@ from tasks.estimation.work import (
 )
 from tasks.ingestion.admission import stored_path
 from tasks.ingestion.counting import count_partitions
-from tasks.training.intention import models_after
+from tasks.training.intention import models_after, reused_in_batches
 from tasks.training.lineage import bundle_run, latest_comparable, load_tenant_wide, quarantined_partitions, seen_seq
 from tasks.training.plan import Selection, plan_run
 from tasks.training.tenant_wide import is_due
@@ -104,7 +105,14 @@ def _training(space: TenantSpace, use_case: UseCase, state: _State, upload: Uplo
     labelled, sampled = int(state.table["labelled"].sum()), 0
     if state.fitted_at is None or is_due(labelled, state.fitted_at, options.tenant_wide.refresh_growth):
         state.fitted_at, sampled = labelled, min(labelled, options.tenant_wide.max_rows)
-    work = training_work(plan.train, plan.settled["outcome"], sampled, options.min_rows, space.policy.max_batches)
+    version = space.table(use_case).version()
+    same, exact = set[str](), True
+    if version is not None:
+        same, exact = reused_in_batches(space, use_case, version, plan, state.table, state.models, state.seen)
+    outcomes, batches = plan.settled["outcome"], space.policy.max_batches
+    work = training_work(plan.train, outcomes, sampled, options.min_rows, batches, same)
+    if not exact:
+        work = work.then(Work(notes=(BY_COUNTS,)))
     state.models, state.seen = models_after(plan, options.min_rows), max(state.seen, upload.seq)
     state.serves = state.serves or (work.train > 0 and use_case.gate.approval == "auto")
     return work

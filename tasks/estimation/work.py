@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,8 @@ from tasks.estimation.units import Kind, Unit
 
 NEW_BUCKETS = 16
 """Partitions that a table does not have yet are taken to be spread over so many buckets."""
+
+BY_COUNTS = "what is to be reused was told by counts of rows, not by their content: there are too many to read"
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,24 @@ class Work:
 
 
 def training_work(
-    train: pd.DataFrame, settled: pd.Series, tenant_wide_rows: int, min_rows: int, max_batches: int
+    train: pd.DataFrame,
+    settled: pd.Series,
+    tenant_wide_rows: int,
+    min_rows: int,
+    max_batches: int,
+    same: Collection[str] = (),
 ) -> Work:
     """A training run with its promotion. `train`: `partition`, `bucket`, `rows`; of them, those with fewer than
-    `min_rows` labelled rows are rejected. `settled`: outcomes of the partitions that need no work."""
+    `min_rows` labelled rows are rejected, and those in `same` are read, and reused. `settled`: outcomes of the
+    partitions that need no work."""
     sizes = dict(zip(train["partition"], train["rows"], strict=True))
-    trained = [rows for rows in sizes.values() if rows >= min_rows]
-    reused = int((settled == "reused").sum())
+    fitted = {name: rows for name, rows in sizes.items() if rows >= min_rows and name not in same}
+    trained = list(fitted.values())
+    reused = int((settled == "reused").sum()) + sum(name in sizes for name in same)
     partitions = len(sizes) + len(settled)
     changes = len(trained) > 0
     units = [
-        Unit(Kind.TRAINING_BATCH, sum(sizes[name] >= min_rows for name in batch.partitions), batch.rows)
+        Unit(Kind.TRAINING_BATCH, sum(name in fitted for name in batch.partitions), batch.rows)
         for batch in plan_batches(0, train, max_batches)
     ]
     units.append(Unit(Kind.TRAINING, partitions if changes else 0, tenant_wide_rows))
@@ -73,7 +82,7 @@ def training_work(
         tuple(units),
         train=len(trained),
         reuse=reused,
-        reject=len(sizes) - len(trained) + len(settled) - reused,
+        reject=partitions - len(trained) - reused,
         rows_to_train=int(sum(trained)),
         models=len(trained) + reused if changes else 0,
     )

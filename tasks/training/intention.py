@@ -22,6 +22,7 @@ from tasks.training.lineage import (
     seen_seq,
 )
 from tasks.training.plan import Plan, Selection, plan_run, training_key
+from tasks.training.rows import labelled_rows
 from tasks.training.tenant_wide import TenantWideModel
 
 
@@ -74,6 +75,43 @@ def plan_of(space: Space, intention: Intention) -> Plan:
         intention.selection,
         quarantined_partitions(space, intention.use_case.id, intention.version),
     )
+
+
+HASHED_ROWS = 200_000
+"""Up to so many rows are read to tell whether they are still the same; about half a second's work."""
+
+
+def reused_in_batches(
+    space: Space,
+    use_case: UseCase,
+    version: int,
+    plan: Plan,
+    table: pd.DataFrame,
+    models: pd.DataFrame | None,
+    seen: int,
+) -> tuple[set[str], bool]:
+    """Which of the partitions that a plan leaves to batches they will reuse: as many labelled rows as before, none of
+    them newer than what was seen (rows without a target are what came). And whether that is told by their content, as
+    batches do; where there are too many rows to read, these counts must do.
+
+    `table` as `Table.partitions` gives it, `models` are `PARTITION_MODEL` rows of the run before.
+    """
+    if models is None:
+        return set(), True
+    known = models.set_index("partition")
+    left = table[table["partition"].isin(plan.train["partition"])]
+    same = (left["last_labelled"] <= seen) & (left["labelled"] == left["partition"].map(known["rows"]))
+    alike = left[same & left["partition"].map(known["estimator"]).notna()]
+    if not len(alike) or int(alike["labelled"].sum()) > HASHED_ROWS:
+        return set(alike["partition"]), not len(alike)
+    found: set[str] = set()
+    for bucket, group in alike.groupby("bucket"):
+        names = list(group["partition"])
+        frame = space.table(use_case).read(version, int(str(bucket)), names, labelled=True)
+        rows, parts = labelled_rows(frame, use_case)
+        now = {name: rows.part(parts[name]).data_hash() for name in names if name in parts}
+        found |= {name for name, digest in now.items() if digest == known.loc[name, "data_hash"]}
+    return found, True
 
 
 def models_after(plan: Plan, min_rows: int) -> pd.DataFrame:
