@@ -80,9 +80,7 @@ def _forecast(
         mine = [upload for upload in waiting if upload.use_case == use_case.id]
         work = uploads_work(space, use_case, mine)
     else:
-        work = _stages_work(space, use_case, stage, selection, dataset_version)
-    if work.units:
-        work = one_process(work)
+        work = one_process(_stages_work(space, use_case, stage, selection, dataset_version))
     found = estimate(work, past_of(cluster, space, use_case, work))
     return Forecast(use_case.id, work, found, charge_of(cluster, space, found, work))
 

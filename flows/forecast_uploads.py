@@ -20,6 +20,7 @@ from tasks.estimation.work import (
     counts_with_buckets,
     ingestion_work,
     monitoring_work,
+    one_process,
     rows_by_size,
     rows_per_touched,
     scoring_work,
@@ -59,20 +60,20 @@ def uploads_work(space: TenantSpace, use_case: UseCase, uploads: Sequence[Upload
         return work
     state = _now(space, use_case)
     for upload in uploads:
-        counts, ingestion = _counted(space, use_case, upload, state)
-        work = work.then(ingestion)
+        counts, job = _counted(space, use_case, upload, state)
         if upload.purpose is Purpose.HISTORY:
             if upload.status is UploadStatus.RECEIVED:
                 state.table = table_after(state.table, counts, upload.seq)
-            work = work.then(_training(space, use_case, state, upload))
+            job = job.then(_training(space, use_case, state, upload))
         elif upload.purpose is Purpose.SCORING:
             state.unscored.append(counts)
         else:
-            work = work.then(monitoring_work(int(counts["rows"].sum())))
+            job = job.then(monitoring_work(int(counts["rows"].sum())))
         if upload.purpose is not Purpose.ACTUALS and state.serves:
             for rows in state.unscored:
-                work = work.then(scoring_work(rows, space.policy.max_batches))
+                job = job.then(scoring_work(rows, space.policy.max_batches))
             state.unscored.clear()
+        work = work.then(one_process(job))
     if state.unscored:
         work = work.then(Work(notes=(f"{len(state.unscored)} scoring files wait for a release",)))
     return work

@@ -87,7 +87,9 @@ def _measured(units: pd.DataFrame, jobs: pd.DataFrame, name: str | None) -> tupl
     units = units[units["kind"].isin([kind.value for kind in Kind])]
     explained = jobs["job"].map(units.groupby("job")["cpu_s"].sum()).fillna(0.0)
     starts = pd.DataFrame({"job": jobs["job"], "kind": Kind.START.value, "cpu_s": jobs["cpu_s"] - explained})
-    starts = starts.assign(cpu_s=starts["cpu_s"].clip(lower=0.0), partitions=0.0, rows=0.0, bytes_out=0.0)
+    runs = units[units["kind"].str.endswith("/rest")].groupby("job").size()
+    starts["partitions"] = jobs["job"].map(runs).fillna(0).astype("float64")
+    starts = starts.assign(cpu_s=starts["cpu_s"].clip(lower=0.0), rows=0.0, bytes_out=0.0)
     weights = 0.5 ** (jobs["age"].astype("float64") / HALF_LIFE)
     handled = jobs["job"].map(units.groupby("job")["rows"].sum()).fillna(0.0)
     jobs = jobs.assign(rows=handled, weight=weights, group=jobs["job"] if name is None else name)

@@ -107,8 +107,9 @@ def monitoring_work(rows: float) -> Work:
 
 
 def one_process(work: Work) -> Work:
-    """The work, by a process that has to be started."""
-    return Work((Unit(Kind.START),)).then(work)
+    """The work, by a process that is started for it."""
+    runs = sum(unit.kind.endswith("/rest") for unit in work.units)
+    return Work((Unit(Kind.START, runs),)).then(work) if work.units else work
 
 
 def counts_with_buckets(counts: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
