@@ -11,7 +11,7 @@ from tasks.domain.run import Upload
 from tasks.domain.use_case import UseCase
 from tasks.ingestion.readers import read_chunks
 from tasks.ingestion.streams import UploadedFile
-from tasks.personal import Pseudonyms, without_personal
+from tasks.personal import Pseudonyms, discreetly, without_personal
 from tasks.scorer import partition_names
 
 
@@ -21,8 +21,9 @@ def count_partitions(path: Path, use_case: UseCase, upload: Upload, pseudonyms: 
     types = {name: column.type.value for name, column in use_case.contract.columns.items()}
     counts: Counter[str] = Counter()
     source = UploadedFile(path, upload.filename, quotable=not use_case.contract.personal)
-    for chunk in read_chunks(source, use_case, upload.purpose):
-        keyed = chunk.frame[list(use_case.partition_by)].dropna()
-        names = partition_names(without_personal(keyed, use_case.contract, pseudonyms), use_case.partition_by, types)
-        counts.update({str(name): int(rows) for name, rows in names.value_counts().items()})
+    with discreetly(use_case.contract):
+        for chunk in read_chunks(source, use_case, upload.purpose):
+            keyed = without_personal(chunk.frame[list(use_case.partition_by)].dropna(), use_case.contract, pseudonyms)
+            names = partition_names(keyed, use_case.partition_by, types)
+            counts.update({str(name): int(rows) for name, rows in names.value_counts().items()})
     return pd.Series(counts, dtype="int64").sort_index()
