@@ -24,7 +24,12 @@ WITH jobs AS (
 """
 
 UNITS = f"""
-{JOBS}
+{JOBS},
+worked AS (SELECT DISTINCT u.run_id FROM usage AS u JOIN jobs USING (tenant, process) WHERE u.stage = 'training'),
+trained AS (
+    SELECT run_id, batch, sum(rows) AS rows FROM partition_models JOIN worked USING (run_id)
+    WHERE tenant = :tenant AND outcome = 'trained' GROUP BY run_id, batch
+)
 SELECT u.process AS job, u.stage || CASE WHEN u.batch IS NULL THEN '/rest' ELSE '/batch' END AS kind, u.cpu_s,
     coalesce(CASE
         WHEN u.batch IS NOT NULL AND u.stage = 'training' THEN u.models_trained
@@ -34,6 +39,7 @@ SELECT u.process AS job, u.stage || CASE WHEN u.batch IS NULL THEN '/rest' ELSE 
             OR u.stage = 'scoring' THEN (r.receipt ->> 'partitions')::bigint
     END, 0)::double precision AS partitions,
     coalesce(CASE
+        WHEN u.batch IS NOT NULL AND u.stage = 'training' THEN m.rows
         WHEN u.batch IS NOT NULL OR u.stage = 'ingestion' THEN u.rows_in
         WHEN u.stage = 'training' THEN (r.receipt ->> 'tenant_wide_rows')::bigint
         WHEN u.stage = 'scoring' THEN (r.receipt ->> 'rows')::bigint
@@ -43,6 +49,7 @@ SELECT u.process AS job, u.stage || CASE WHEN u.batch IS NULL THEN '/rest' ELSE 
     CASE WHEN u.stage = 'training' THEN
         concat(r.receipt ->> 'contract_hash', '/', r.receipt ->> 'training_version') END AS recipe
 FROM usage AS u JOIN jobs USING (tenant, process) JOIN runs AS r USING (tenant, run_id)
+LEFT JOIN trained AS m ON (m.run_id, m.batch) = (u.run_id, u.batch)
 LEFT JOIN batches AS b ON (b.tenant, b.run_id, b.number) = (u.tenant, u.run_id, u.batch)
 LEFT JOIN uploads AS x ON (x.tenant, x.upload_id) = (r.tenant, r.upload_id)
 WHERE u.use_case = :use_case

@@ -33,7 +33,7 @@ class Unit(NamedTuple):
 DEFAULTS: dict[Kind, tuple[float, float, float]] = {
     Kind.START: (3.0, 0.15, 0.0),  # a process: imports, connections; and what surrounds its runs (not partitions)
     Kind.INGESTION: (0.3, 0.0, 1e-5),  # rows of the file
-    Kind.TRAINING_BATCH: (0.03, 0.03, 2e-5),  # models that it fits; labelled rows that it reads
+    Kind.TRAINING_BATCH: (0.03, 0.03, 2e-5),  # models that it fits; labelled rows that they learn from
     Kind.TRAINING: (0.5, 0.002, 3e-5),  # partitions of a new bundle; rows that the tenant-wide model is fitted on
     Kind.PROMOTION: (0.26, 0.0006, 0.0),  # partitions of a new release
     Kind.SCORING_BATCH: (0.02, 0.0015, 5e-6),  # partitions and rows that it answers

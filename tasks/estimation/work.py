@@ -73,8 +73,9 @@ def training_work(
     partitions = len(sizes) + len(settled)
     changes = len(trained) > 0
     units = [
-        Unit(Kind.TRAINING_BATCH, sum(name in fitted for name in batch.partitions), batch.rows)
+        Unit(Kind.TRAINING_BATCH, len(chosen), sum(chosen))
         for batch in plan_batches(0, train, max_batches)
+        for chosen in [[fitted[name] for name in batch.partitions if name in fitted]]
     ]
     units.append(Unit(Kind.TRAINING, partitions if changes else 0, tenant_wide_rows))
     units.append(Unit(Kind.PROMOTION, partitions if changes else 0))

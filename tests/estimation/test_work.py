@@ -31,7 +31,7 @@ def test_a_training_run_with_its_promotion() -> None:
     work = training_work(parts(a=100, b=39, c=40), settled, 500, min_rows=40, max_batches=10)
     assert (work.train, work.reuse, work.reject, work.rows_to_train, work.models) == (2, 2, 2, 140, 4)
     assert work.units == (
-        Unit(Kind.TRAINING_BATCH, 2, 179),
+        Unit(Kind.TRAINING_BATCH, 2, 140),
         Unit(Kind.TRAINING, 6, 500),
         Unit(Kind.PROMOTION, 6),
     )
