@@ -51,9 +51,11 @@ def print_forecasts(found: Sequence[Forecast], as_json: bool) -> None:
         }
         for each in found
     ]
-    # One use case would be printed as two lists: a person reads tables side by side.
-    show(work, False, title="what a run would do (partitions; nothing is changed)")
-    show(expected, False, title="what it is expected to use (and in nine runs of ten: from – to)")
+    if len(found) == 1:
+        show([work[0] | expected[0]], False)
+    else:
+        show(work, False, title="what a run would do (partitions, rows)")
+        show(expected, False, title="what it is expected to use (in nine runs of ten: from – to)")
     for each in found:
         for line in each.work.notes:
             note(f"{each.use_case}: {line}")

@@ -19,7 +19,7 @@ NEXT = Work((Unit(Kind.START), Unit(BATCH, 10, 1000)), train=10)
 def runs(
     *sizes: tuple[int, int], noise: tuple[float, ...] = (), recipe: str = "x/1"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Runs with one batch each, (partitions, rows) of it, the newest first: 1 s to start, 0.1 s a partition, 1 ms a row."""
+    """Runs of one batch, (partitions, rows) of it, the newest first: 1 s to start, 0.1 s a partition, 1 ms a row."""
     units, jobs = [], []
     for age, (partitions, rows) in enumerate(sizes):
         cpu_s = (0.1 * partitions + 0.001 * rows) * (noise[age] if noise else 1.0)
