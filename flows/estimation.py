@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pandas as pd
@@ -12,6 +13,7 @@ from flows.forecast_uploads import uploads_work
 from flows.operations import waiting_uploads
 from infra.database.cluster import Cluster
 from infra.database.past import past_jobs, past_units, peers
+from infra.database.prices import PriceBooks
 from infra.space import TenantSpace
 from tasks.domain.names import Stage
 from tasks.domain.run import RunStatus, Upload
@@ -29,6 +31,9 @@ OWN_RUNS, PEERS, RUNS_OF_A_PEER = 30, 10, 5
 """So many runs are learnt from: of the use case itself; else of so many others, so many each."""
 
 
+GB, SMALLEST = 10**9, Decimal("0.000001")
+
+
 @dataclass(frozen=True)
 class Charge:
     """What is charged, in the price book's currency."""
@@ -41,7 +46,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of one use case. `charge` is None without a price book."""
+    """What is expected of one use case. `charge` is None while no price book is valid."""
 
     use_case: str
     work: Work
@@ -165,8 +170,19 @@ def _of_peer(row: dict[object, str], urls: dict[str | None, str]) -> tuple[str, 
 
 
 def charge_of(cluster: Cluster, space: TenantSpace, found: Estimate, work: Work) -> Charge | None:
-    """What the tenant's plan would charge for it."""
-    return None
+    """What the tenant's plan asks for it today, as if what it includes were used up: for the CPU, the storage kept for a
+    month, the predictions."""
+    book = PriceBooks(cluster).all().find(datetime.now(UTC))
+    if book is None:
+        return None
+    prices, cpu, stored = book.plans.of(space.tenant.tier).prices, found.cpu_s, found.storage_bytes
+
+    def price(cpu_s: float, kept_bytes: float) -> Decimal:
+        return prices.price(cpu_s, kept_bytes / GB, work.rows_to_score).quantize(SMALLEST)
+
+    return Charge(
+        price(cpu.low, stored.low), price(cpu.expected, stored.expected), price(cpu.high, stored.high), book.currency
+    )
 
 
 def total_of(found: Sequence[Forecast]) -> Charge | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flows.estimation import Charge, Forecast
     from tasks.estimation.fit import Range
 
-MB = 1e-6
+MB, SHOWN = 1e-6, Decimal("0.0001")
 
 
 def print_forecasts(found: Sequence[Forecast], as_json: bool) -> None:
@@ -60,7 +60,7 @@ def print_forecasts(found: Sequence[Forecast], as_json: bool) -> None:
         for line in each.work.notes:
             note(f"{each.use_case}: {line}")
     if any(each.charge is None for each in found):
-        note("no charge is told: there is no price book (orchard prices)")
+        note("no charge is told: no price book is valid today (orchard costs prices)")
 
 
 def ask_above(found: Sequence[Forecast], limit: Decimal, repeat: str) -> None:
@@ -74,7 +74,7 @@ def ask_above(found: Sequence[Forecast], limit: Decimal, repeat: str) -> None:
     if charge is not None and charge.high <= limit:
         return
     what = (
-        "what it will be charged is not known: there is no price book"
+        "what it will be charged is not known: no price book is valid today"
         if charge is None
         else f"it may be charged {shown_charge(charge)}"
     )
@@ -91,7 +91,8 @@ def ask_above(found: Sequence[Forecast], limit: Decimal, repeat: str) -> None:
 
 def shown_charge(charge: Charge) -> str:
     """An amount with its range."""
-    return f"{charge.expected:,} {charge.currency} ({charge.low:,} – {charge.high:,})"
+    low, expected, high = (f"{each.quantize(SHOWN):,}" for each in (charge.low, charge.expected, charge.high))
+    return f"{expected} {charge.currency} ({low} – {high})"
 
 
 def _shown(found: Range) -> str:

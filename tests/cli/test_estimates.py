@@ -56,6 +56,8 @@ def test_a_dry_run_tells_what_the_run_then_does_and_changes_nothing(orchard: Ter
     assert (first["uploads"], first["rows_to_train"], first["rows_to_score"]) == (2, 240, 18)
     for what in ("cpu_s", "wall_s", "peak_mb", "storage_bytes"):
         assert 0 < first[what]["low"] < first[what]["expected"] < first[what]["high"], what
+    assert 0 < float(first["charge"]["low"]) < float(first["charge"]["high"])
+    assert first["charge"]["currency"] == "EUR"
     shown = orchard("run", "planner", "--dry-run").worked()
     assert "CPU seconds" in shown.out
     assert remains(settings) == before
@@ -100,8 +102,9 @@ def test_a_run_that_may_cost_too_much_is_not_begun_unasked(orchard: Terminal, se
     orchard("run", "thrifty", "--ask-above", "0").failed(1, "nobody can be asked", "--yes", "--dry-run")
     orchard("run", "thrifty", "--ask-above", "a lot").failed(2, "no amount")
     assert remains(settings) == before
-    orchard("run", "thrifty", "--ask-above", "0", "--yes").worked()
-    assert remains(settings) != before
+    orchard("run", "thrifty", "--ask-above", "1000").worked()
+    assert remains(settings) != before, "what costs less is begun"
+    orchard("run", "thrifty", "--ask-above", "0", "--yes", "--partition", "store=1,sku=1").worked()
 
 
 def test_the_limit_may_be_a_setting(orchard: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
