@@ -170,8 +170,8 @@ def _of_peer(row: dict[object, str], urls: dict[str | None, str]) -> tuple[str, 
 
 
 def charge_of(cluster: Cluster, space: TenantSpace, found: Estimate, work: Work) -> Charge | None:
-    """What the tenant's plan asks for it today, as if what it includes were used up: for the CPU, the storage kept for a
-    month, the predictions."""
+    """What the tenant's plan asks for it today, for the CPU, the storage kept for a month, and the predictions; as if
+    what the plan includes were used up."""
     book = PriceBooks(cluster).all().find(datetime.now(UTC))
     if book is None:
         return None

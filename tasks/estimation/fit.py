@@ -22,8 +22,8 @@ COVERAGE = 0.9
 UNKNOWN_SPREAD = math.log(3)
 """Of the logarithm of actual over expected, where nothing was measured: three times as much, or a third."""
 
-SINGLE_SPREAD = math.log(1.5)
-"""The same after a single run, which cannot say how far off another may be."""
+FEW, FEW_SPREAD = 4, math.log(1.5)
+"""Fewer runs than so many cannot say how far off another may be: this stands in for each that is missing."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,13 @@ def rates(x: Floats, y: Floats, weights: Floats, default: Sequence[float]) -> Fl
 
 
 def spread(logs: Sequence[float], weights: Sequence[float]) -> tuple[float, int]:
-    """Weighted root mean square of logarithms of actual over expected, and how many there are."""
+    """Weighted root mean square of logarithms of actual over expected, and of how many it is."""
     if not logs:
         return UNKNOWN_SPREAD, 0
-    if len(logs) == 1:
-        return max(abs(logs[0]), SINGLE_SPREAD), 1
-    return float(np.sqrt(np.average(np.square(logs), weights=weights))), len(logs)
+    missing = max(0, FEW - len(logs))
+    squares = np.square([*logs, *[FEW_SPREAD] * missing])
+    counted = [*weights, *[float(np.mean(weights))] * missing]
+    return float(np.sqrt(np.average(squares, weights=counted))), len(squares)
 
 
 def left_out(

@@ -44,7 +44,9 @@ def trained(found: dict[str, Any]) -> tuple[int, int, int]:
     return tuple(found["partitions"][name] for name in ("train", "reuse", "reject"))  # type: ignore[return-value]
 
 
-def test_a_dry_run_tells_what_the_run_then_does_and_changes_nothing(orchard: Terminal, settings: Settings) -> None:
+def test_a_dry_run_tells_what_the_run_then_does_and_changes_nothing(
+    orchard: Terminal, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     orchard("tenants", "add", tenant_file(Path(), "planner")).worked()
     assert dry_run(orchard, "planner")["notes"] == ["it has no data yet"]
     hand_in(orchard, "planner", "history", history(), "--no-run")
@@ -81,6 +83,14 @@ def test_a_dry_run_tells_what_the_run_then_does_and_changes_nothing(orchard: Ter
     orchard("run", "planner").worked()
     outcomes = [row["outcome"] for row in orchard("models", "planner", "sales", "--json").json]
     assert [outcomes.count(each) for each in ("trained", "reused", "rejected")] == [1, 5, 1]
+
+    # a file that is too large to be read is told by its size: as many rows to a byte as before
+    monkeypatch.setattr("flows.forecast_uploads.COUNTED_BYTES", 10)
+    hand_in(orchard, "planner", "history", history(10, first="2026-04-01"), "--no-run")
+    guessed = dry_run(orchard, "planner")
+    [note] = guessed["notes"]
+    assert "earlier files; its partitions are a guess" in note
+    assert guessed["partitions"]["train"] > 0
 
     named = dry_run(orchard, "planner", "sales", "--partition", "store=2,sku=1", "--stage", "training")
     assert trained(named) == (1, 5, 1)

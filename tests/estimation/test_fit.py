@@ -60,9 +60,10 @@ def test_newer_runs_count_more() -> None:
 
 def test_the_spread_of_nothing_of_one_and_of_many() -> None:
     assert spread([], []) == (math.log(3), 0)
-    assert spread([0.1], [1.0]) == (math.log(1.5), 1)
-    assert spread([math.log(2), -math.log(2)], [1.0, 1.0]) == (pytest.approx(math.log(2)), 2)
-    assert spread([0.3, 0.0], [1.0, 3.0]) == (pytest.approx(0.15), 2)  # √(0.09 / 4)
+    # log 1.5 = 0.405465 stands in for three others: √((0.01 + 3 · 0.164402) / 4)
+    assert spread([0.1], [1.0]) == (pytest.approx(0.354687, rel=1e-4), 4)
+    assert spread([math.log(2), -math.log(2)] * 3, [1.0] * 6) == (pytest.approx(math.log(2)), 6)
+    assert spread([0.3, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 3.0]) == (pytest.approx(0.122474, rel=1e-4), 4)  # √(0.09 / 6)
 
 
 def test_each_is_predicted_from_the_others() -> None:
@@ -72,9 +73,10 @@ def test_each_is_predicted_from_the_others() -> None:
         asked.append(group)
         return 4.0
 
-    assert left_out(["a", "b"], [2.0, 8.0], without, [1.0, 1.0]) == (pytest.approx(math.log(2)), 2)
-    assert asked == ["a", "b"]
-    assert left_out(["a"], [2.0], without, [1.0]) == (math.log(1.5), 1), "one has no others"
+    names = ["a", "b", "c", "d"]
+    assert left_out(names, [2.0, 8.0, 2.0, 8.0], without, [1.0] * 4) == (pytest.approx(math.log(2)), 4)
+    assert asked == names
+    assert left_out(["a"], [2.0], without, [1.0]) == spread([0.0], [1.0]), "one has no others"
 
 
 def test_a_range_by_students_t() -> None:
