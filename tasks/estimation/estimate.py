@@ -27,6 +27,9 @@ COPIES, FILE_COPIES, PREDICTION_COPIES = 2.0, 2.0, 2.0
 """A model is kept in the bundle and in the release, a file as it came and in the table, a prediction on the lake and in
 SQL. (Retention takes the first of each pair again, in time.)"""
 
+BUNDLE_BYTES = 600_000.0
+"""Of what each new bundle and its release have besides: the tenant-wide model, three times, plots, code."""
+
 BYTES_SPREAD = math.log(1.5)
 
 
@@ -127,7 +130,9 @@ def _storage(work: Work, past: Past) -> Range:
     """Bytes that stay when the run is done, before retention takes what they replace."""
     model, model_off = _bytes_each(past.units, Kind.TRAINING_BATCH, "partitions", MODEL_BYTES)
     prediction, prediction_off = _bytes_each(past.units, Kind.SCORING_BATCH, "rows", PREDICTION_BYTES)
+    bundles = sum(unit.kind is Kind.TRAINING and unit.partitions > 0 for unit in work.units)
     parts = (
+        (BUNDLE_BYTES * bundles, BYTES_SPREAD),
         (COPIES * model * work.models, model_off),
         (PREDICTION_COPIES * prediction * work.rows_to_score, prediction_off),
         (FILE_COPIES * work.file_bytes, BYTES_SPREAD),

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from tasks.estimation.estimate import FILE_COPIES, CpuModel, estimate
+from tasks.estimation.estimate import BUNDLE_BYTES, FILE_COPIES, CpuModel, estimate
 from tasks.estimation.past import NO_PAST, Past, Source, own_past, peers_past, similar_peers
 from tasks.estimation.units import DEFAULTS, Kind, Unit
 from tasks.estimation.work import Work
@@ -111,9 +111,9 @@ def test_similar_is_of_the_same_tier_and_kind_and_of_partitions_alike() -> None:
 
 
 def test_storage_by_what_a_model_and_a_prediction_took() -> None:
-    work = Work(NEXT.units, models=30, rows_to_score=0, file_bytes=5000)
-    found = estimate(work, own(*SIZES)).storage_bytes
-    assert found.expected == pytest.approx(2 * 1000 * 30 + FILE_COPIES * 5000)
+    units = (*NEXT.units, Unit(Kind.TRAINING, 30), Unit(Kind.TRAINING, 0))  # the second one has nothing to pack
+    found = estimate(Work(units, models=30, file_bytes=5000), own(*SIZES)).storage_bytes
+    assert found.expected == pytest.approx(2 * 1000 * 30 + FILE_COPIES * 5000 + BUNDLE_BYTES)
     assert found.low < found.expected < found.high
 
 
