@@ -1,6 +1,6 @@
 # make demo   the whole platform on real flights, from nothing
 # make test   the test suite, from nothing
-.PHONY: demo test test-all check bench bench-platform bench-online bench-isolation bench-metering screenshots lock clean
+.PHONY: demo test test-all check bench bench-platform bench-online bench-isolation bench-metering bench-estimates screenshots lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,6 +51,10 @@ bench-isolation: .venv/installed
 # what metering costs, as a share of a training run's CPU
 bench-metering: .venv/installed
 	@$(BIN)/python -m tests.benchmarks.metering $(ARGS)
+
+# how near the estimates of `orchard run --dry-run` come to what the next run really uses: ten tenants, about five minutes
+bench-estimates: .venv/installed
+	@$(BIN)/python -m tests.benchmarks.estimates $(ARGS)
 
 # pictures of the pages that an operator uses; needs Debian's chromium and chromium-driver, or the like
 screenshots: .venv/installed

@@ -12,8 +12,8 @@ from deployments.cli.output import errors
 from infra.space import TenantSpace
 from tasks.budget import check_stopped
 from tasks.domain.errors import NotFound, Permanent
-from tasks.domain.names import Purpose, Stage
-from tasks.domain.run import Run, RunStatus, Upload, UploadStatus
+from tasks.domain.names import Stage
+from tasks.domain.run import Run, RunStatus, Upload
 
 Result = TypeVar("Result")
 
@@ -35,22 +35,14 @@ def pipeline_here(space: TenantSpace, upload_id: str) -> None:
 
 
 def run_waiting(space: TenantSpace, use_cases: Sequence[str]) -> list[Upload]:
-    """Takes up, in the order of arrival, the uploads that were stored or cut off; returns them as they are afterwards.
-    Scoring files that wait for a release are not among them: they are scored when there is one.
+    """Takes up, in the order of arrival, the uploads that wait; returns them as they are afterwards.
 
     One that fails for a reason of its own, noted in its `error`, does not keep the others waiting. Raises `Retryable`.
     """
-    waiting = [
-        upload
-        for upload in space.records.uploads()
-        if upload.use_case in use_cases
-        and (
-            upload.status is UploadStatus.RECEIVED
-            or (upload.status is UploadStatus.INGESTED and upload.purpose is not Purpose.SCORING)
-        )
-    ]
+    from flows.operations import waiting_uploads
+
     done = []
-    for upload in waiting:
+    for upload in waiting_uploads(space, use_cases):
         try:
             done.append(run_pipeline(space, upload.upload_id))
         except Permanent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,20 @@ def hand_in(
     if upload.status is not UploadStatus.DONE:
         space.records.request(use_case, JobKind.PIPELINE, upload.upload_id, by=by, upload_bytes=upload.size_bytes)
     return upload, new
+
+
+def waiting_uploads(space: Space, use_cases: Sequence[str]) -> list[Upload]:
+    """Uploads that were stored or cut off, in the order of arrival. Scoring files that wait for a release are not among
+    them: they are scored when there is one."""
+    return [
+        upload
+        for upload in space.records.uploads()
+        if upload.use_case in use_cases
+        and (
+            upload.status is UploadStatus.RECEIVED
+            or (upload.status is UploadStatus.INGESTED and upload.purpose is not Purpose.SCORING)
+        )
+    ]
 
 
 def approve(space: Space, use_case: str, witness: Witness) -> int:

@@ -12,6 +12,7 @@ import hmac
 import os
 import secrets
 import tempfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,9 @@ class Settings(BaseSettings):
     )
     inbox_url: str = _below_home("inbox")
     tiers_file: Path | None = Field(default=None, description="None: deployments/tiers.yaml")
+    ask_above: Decimal | None = Field(
+        default=None, ge=0, description="`orchard run` asks before a run that may be charged more than that"
+    )
     alert_block: str | None = Field(
         default=None, description="Prefect block that hears of failed runs, such as slack-webhook/ops or webhook/pager"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands of this module to the tree."""
     app.command(epilog="Example: orchard demo --keep")(demo)
     app.command(epilog="Example: orchard upload ua arrival-delay history flights.csv.gz")(upload)
-    app.command(epilog="Example: orchard run ua arrival-delay --partition origin=EWR,dest=IAH")(run)
+    app.command(epilog="Example: orchard run ua arrival-delay --dry-run")(run)
 
 
 def demo(
@@ -123,10 +124,19 @@ def run(
     queue: Annotated[
         bool, typer.Option("--queue", help="Let it wait for its turn on the platform that is up, and return.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what it would do, use and cost; nothing is changed.")
+    ] = False,
+    limit: Annotated[
+        str | None,
+        typer.Option("--ask-above", metavar="AMOUNT", help="Ask first if it may be charged more (ORCHARD_ASK_ABOVE)."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking.")] = False,
     as_json: Json = False,
 ) -> None:
     """Take up uploads that wait; without any, train what changed, promote, and score the open rows."""
     from deployments.runs import run_stages, run_waiting
+    from tasks.training.plan import Selection
 
     if stage not in (None, Stage.TRAINING, Stage.PROMOTION, Stage.SCORING):
         raise typer.BadParameter("training, promotion and scoring can be run by hand", param_hint="--stage")
@@ -135,11 +145,23 @@ def run(
             "--only-failed, --partition and --dataset-version are for training", param_hint="--stage"
         )
     settings = load_settings()
-    with running_platform(settings, prefect=True, report=note) as platform:
+    most = settings.ask_above if limit is None else _amount(limit)
+    with running_platform(settings, prefect=not dry_run, report=note) as platform:
         space = platform.open_space(tenant)
         names = [use_case] if use_case else [each.id for each in space.tenant.use_cases]
         for name in names:
             space.tenant.use_case(name)
+        if dry_run or (most is not None and not yes):
+            from deployments.cli.estimates import ask_above, print_forecasts
+            from flows.estimation import forecasts
+
+            selection = Selection(only_failed=only_failed, partitions=tuple(partition or ()))
+            found = forecasts(platform.cluster, space, names, stage, selection, dataset_version)
+            if dry_run:
+                print_forecasts(found, as_json)
+                return
+            assert most is not None
+            ask_above(found, most, repeat=f"orchard run {tenant}{f' {use_case}' if use_case else ''}")
         if queue:
             _ask(platform, space, names, stage)
             return
@@ -152,6 +174,17 @@ def run(
                 run_stages(space, name, stage, only_failed, tuple(partition or ()), dataset_version) for name in names
             ]
             show(rows, as_json, title="runs")
+
+
+def _amount(text: str) -> Decimal:
+    """Raises `BadParameter` for what is no amount of money."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("nan")
+    if not amount.is_finite() or amount < 0:
+        raise typer.BadParameter(f"{text!r} is no amount: a number such as 2.50 is expected", param_hint="--ask-above")
+    return amount
 
 
 def _ask(platform: Platform, space: TenantSpace, use_cases: list[str], stage: Stage | None) -> None:

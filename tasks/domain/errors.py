@@ -16,6 +16,7 @@ OrchardError
     ├── TooManyFailures       more partitions failed than the use case tolerates
     ├── GateFailed            a release did not load or predict when it was tried
     ├── Superseded            another attempt of the same job has taken its place
+    ├── NotAgreed             a run may cost more than the limit, and nobody agreed to that
     ├── Tampered              bytes differ from the recorded digest
     └── NotIsolated           an attack of one tenant on another got through
 
@@ -109,6 +110,10 @@ class GateFailed(Permanent):
 
 class Superseded(Permanent):
     """Another attempt of the same job has taken its place."""
+
+
+class NotAgreed(Permanent):
+    """A run may cost more than the limit, and nobody agreed to that."""
 
 
 class Tampered(Permanent):

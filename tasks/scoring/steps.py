@@ -8,34 +8,19 @@ from prefect.cache_policies import NO_CACHE
 from tasks.batches import held_bytes, plan_batches
 from tasks.budget import check_begin, over_budget, why_stopped
 from tasks.domain.errors import OverBudget
-from tasks.domain.names import Purpose, Stage
-from tasks.domain.run import Batch, Run, RunStatus, Upload, UploadStatus, run_key
+from tasks.domain.names import Stage
+from tasks.domain.run import Batch, Run, RunStatus, Upload, UploadStatus
 from tasks.ports import Space
 from tasks.scoring.predict import answer_rows
 from tasks.scoring.receipt import scoring_receipt
+from tasks.scoring.waiting import chosen_uploads, scoring_key
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def uploads_to_score(space: Space, use_case_id: str, upload_id: str | None, again: bool) -> list[Upload]:
     """The one upload asked for, or all scoring uploads that wait; with `again`, those with open rows too, but for those
     whose dataset version is not kept any more: their last predictions stay."""
-    if upload_id is not None:
-        return [space.records.upload(upload_id)]
-    oldest = space.table(space.tenant.use_case(use_case_id)).oldest() or 0
-    return [
-        upload
-        for upload in space.records.uploads(use_case_id)
-        if upload.purpose is Purpose.SCORING
-        and (upload.status is UploadStatus.INGESTED or (again and upload.status is UploadStatus.DONE))
-        and (not again or ((upload.dataset_version or 0) >= oldest and has_open_rows(space, upload)))
-    ]
-
-
-def has_open_rows(space: Space, upload: Upload) -> bool:
-    """Whether some rows of a scoring upload still wait for their target."""
-    table = space.table(space.tenant.use_case(upload.use_case))
-    version = table.version()
-    return version is not None and bool((table.partitions(version, upload_seq=upload.seq)["open"] > 0).any())
+    return chosen_uploads(space, use_case_id, upload_id, again)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -50,7 +35,7 @@ def plan_scoring(space: Space, upload: Upload) -> tuple[Run | None, list[Batch]]
     if release is None or upload.dataset_version is None:
         return None, []
     version = upload.dataset_version
-    key = run_key(Stage.SCORING, use_case.id, upload.upload_id, version, release, superseded(space, upload, release))
+    key = scoring_key(space, upload, release)
     known = (run for run in space.records.runs(use_case.id, Stage.SCORING) if run.key == key)
     check_begin(space, use_case.id, next(known, None))
     run = space.records.open_run(
@@ -67,15 +52,6 @@ def plan_scoring(space: Space, upload: Upload) -> tuple[Run | None, list[Batch]]
     partitions = space.table(use_case).partitions(version, upload_seq=upload.seq)
     space.records.plan(run, plan_batches(run.run_id, partitions, space.policy.max_batches))
     return run, space.records.batches(run, pending=True)
-
-
-def superseded(space: Space, upload: Upload, release: int) -> int:
-    """The upload's latest finished run when that was of another release, else 0: after a rollback, the old run of the
-    release that serves again must not pass for a new one."""
-    for run in space.records.runs(upload.use_case, Stage.SCORING):
-        if run.upload_id == upload.upload_id and run.status is RunStatus.FINISHED:
-            return 0 if run.release_version == release else run.run_id
-    return 0
 
 
 # One batch is the unit of resumption: its rows and the mark that it is finished are stored in one transaction.

@@ -124,13 +124,17 @@ def log_and_settle(space: Space, run: Run, look_back: bool, *, stopped: bool = F
     rows = records.partition_models(run)
     receipt = partition_receipt(rows)
     previous = previous_run(space, run)
+    partitions = space.table(use_case).partitions(run.dataset_version or 0)
+    fitted_now = load_tenant_wide(space, use_case.id, run.run_id).source_run == run.run_id
+    sampled = min(int(partitions["labelled"].sum()), use_case.training.tenant_wide.max_rows)
     facts: dict[str, object] = {
         **receipt.model_dump(),
         **recipe(use_case),
         **weighted_metrics(rows, use_case),
         "bundle_run": run.run_id,
         "look_back": look_back,
-        "upload_seq": upload_seq(space.table(use_case).partitions(run.dataset_version or 0)),
+        "upload_seq": upload_seq(partitions),
+        "tenant_wide_rows": sampled if fitted_now else 0,
     }
     unchanged = previous is not None and not (rows["outcome"] == PartitionOutcome.TRAINED).any()
     if (

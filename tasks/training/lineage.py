@@ -73,11 +73,11 @@ def seen_seq(space: Space, previous: Run) -> int:
     return -1 if late else seq
 
 
-def original_run(space: Space, run: Run) -> Run | None:
-    """The first finished run of the same dataset version and recipe: the one that a look back reproduces."""
-    wanted = recipe(space.tenant.use_case(run.use_case))
-    for earlier in reversed(space.records.runs(run.use_case, Stage.TRAINING)):
-        same = earlier.status is RunStatus.FINISHED and earlier.dataset_version == run.dataset_version
+def original_run(space: Space, use_case: UseCase, version: int) -> Run | None:
+    """The first finished run of a dataset version and recipe: the one that a look back reproduces."""
+    wanted = recipe(use_case)
+    for earlier in reversed(space.records.runs(use_case.id, Stage.TRAINING)):
+        same = earlier.status is RunStatus.FINISHED and earlier.dataset_version == version
         same = same and not earlier.receipt.get("removed")
         if same and all(earlier.receipt.get(key) == value for key, value in wanted.items()):
             return earlier

@@ -10,26 +10,15 @@ from prefect.cache_policies import NO_CACHE
 from tasks import bundle
 from tasks.batches import held_bytes, plan_batches
 from tasks.budget import check_begin, over_budget
-from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
-from tasks.domain.retention import gone_version
 from tasks.domain.run import Batch, Run, RunStatus
 from tasks.ports import Space
 from tasks.training import batch as pure
 from tasks.training import tenant_wide
 from tasks.training.finish import check_failures, drop_parts, keep_part, log_and_settle, stopped_by_failures
-from tasks.training.lineage import (
-    bundle_run,
-    latest_comparable,
-    load_tenant_wide,
-    original_run,
-    previous_run,
-    quarantined_partitions,
-    seen_seq,
-    shared_by_batches,
-    tenant_wide_path,
-)
-from tasks.training.plan import Selection, plan_run, training_key
+from tasks.training.intention import intend, plan_of, tenant_wide_to_keep
+from tasks.training.lineage import bundle_run, original_run, previous_run, shared_by_batches, tenant_wide_path
+from tasks.training.plan import Selection
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -41,38 +30,13 @@ def plan_training(
     A run of the same inputs that was cut off is resumed: its plan stands, and its pending batches come back. Raises
     `OverBudget` before anything is begun.
     """
-    use_case, records = space.tenant.use_case(use_case_id), space.records
-    table = space.table(use_case)
-    latest = table.version()
-    if latest is None:
-        raise NotFound(
-            f"use case {use_case_id!r} of {space.tenant.id!r} has no data yet",
-            hint=f"orchard upload {space.tenant.id} {use_case_id} history FILE",
-        )
-    version = latest if dataset_version is None else dataset_version
-    if version > latest:
-        raise NotFound(
-            f"use case {use_case_id!r} of {space.tenant.id!r} has no dataset version {version}",
-            expected=f"0 to {latest}",
-            found=str(version),
-        )
-    if dataset_version is not None and (oldest := table.oldest()) is not None and version < oldest:
-        raise gone_version(use_case_id, version, oldest)
-    runs = records.runs(use_case_id, Stage.TRAINING)
-    key = training_key(use_case, version, selection, runs)
-    check_begin(space, use_case_id, next((run for run in runs if run.key == key), None))
-    run = records.open_run(Stage.TRAINING, use_case_id, key, dataset_version=version)
+    intention, records = intend(space, use_case_id, dataset_version, selection), space.records
+    check_begin(space, use_case_id, intention.run)
+    run = records.open_run(Stage.TRAINING, use_case_id, intention.key, dataset_version=intention.version)
     if run.status is RunStatus.FINISHED:
         return run, []
     if not records.planned(run):
-        previous = latest_comparable(runs, use_case, before=run.run_id)
-        plan = plan_run(
-            table.partitions(version),
-            records.partition_models(previous) if previous else None,
-            seen_seq(space, previous) if previous else 0,
-            selection,
-            quarantined_partitions(space, use_case_id, version),
-        )
+        plan = plan_of(space, intention)
         records.plan(run, plan_batches(run.run_id, plan.train, space.policy.max_batches), plan.settled)
     elif stopped_by_failures(
         space, run
@@ -94,20 +58,17 @@ def fit_tenant_wide(space: Space, run: Run, look_back: bool) -> None:
     options, table = use_case.training.tenant_wide, space.table(use_case)
     assert run.dataset_version is not None
     partitions = table.partitions(run.dataset_version)
-    labelled = int(partitions["labelled"].sum())
-    previous = original_run(space, run) if look_back else previous_run(space, run)
-    if previous is not None:
-        path = tenant_wide_path(run.use_case, bundle_run(previous))
-        model = load_tenant_wide(space, run.use_case, bundle_run(previous))
-        if look_back or not model.is_due(labelled, options.refresh_growth):
-            space.files.write(target, space.files.read(path))
-            return
+    previous = original_run(space, use_case, run.dataset_version) if look_back else previous_run(space, run)
+    kept = tenant_wide_to_keep(space, use_case, previous, partitions, look_back)
+    if kept is not None:
+        space.files.write(target, space.files.read(tenant_wide_path(run.use_case, bundle_run(kept))))
+        return
     samples = [
         tenant_wide.sample_bucket(table.read(run.dataset_version, bucket, labelled=True), use_case, quota)
         for bucket, quota in tenant_wide.quotas(partitions, options.max_rows).items()
     ]
     model = tenant_wide.fit_tenant_wide(
-        samples, use_case, labelled_rows_now=labelled, run_id=run.run_id, clock=monotonic
+        samples, use_case, labelled_rows_now=int(partitions["labelled"].sum()), run_id=run.run_id, clock=monotonic
     )
     with space.scratch("tenant-wide") as scratch:
         bundle.write_part(scratch / "part.parquet", model.bundle_rows())

@@ -46,7 +46,7 @@ class TenantWideModel:
 
     def is_due(self, labelled_rows: int, refresh_growth: float) -> bool:
         """Whether the use case has grown or shrunk so much that the model is to be fitted again."""
-        return abs(labelled_rows - self.labelled_rows) > refresh_growth * self.labelled_rows
+        return is_due(labelled_rows, self.labelled_rows, refresh_growth)
 
     def bundle_rows(self) -> list[dict[str, Any]]:
         """Two rows of `BUNDLE_SCHEMA`: the serving fit under `*`, for bundles, and the judging fit."""
@@ -80,6 +80,11 @@ class TenantWideModel:
             serving["rows"],
             serving["source_run"],
         )
+
+
+def is_due(labelled_rows: int, fitted_at: int, refresh_growth: float) -> bool:
+    """Whether a model that was fitted when there were `fitted_at` labelled rows is to be fitted again."""
+    return abs(labelled_rows - fitted_at) > refresh_growth * fitted_at
 
 
 def quotas(partitions: pd.DataFrame, max_rows: int) -> dict[int, int]:
