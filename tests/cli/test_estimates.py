@@ -106,15 +106,15 @@ def test_a_file_that_cannot_be_read_is_told(orchard: Terminal) -> None:
 
 
 def test_a_run_that_may_cost_too_much_is_not_begun_unasked(orchard: Terminal, settings: Settings) -> None:
-    orchard("tenants", "add", tenant_file(Path(), "thrifty")).worked()
-    hand_in(orchard, "thrifty", "history", history(), "--no-run")
+    orchard("tenants", "add", tenant_file(Path(), "foresighted")).worked()
+    hand_in(orchard, "foresighted", "history", history(), "--no-run")
     before = remains(settings)
-    orchard("run", "thrifty", "--ask-above", "0").failed(1, "nobody can be asked", "--yes", "--dry-run")
-    orchard("run", "thrifty", "--ask-above", "a lot").failed(2, "no amount")
+    orchard("run", "foresighted", "--ask-above", "0").failed(1, "nobody can be asked", "--yes", "--dry-run")
+    orchard("run", "foresighted", "--ask-above", "a lot").failed(2, "no amount")
     assert remains(settings) == before
-    orchard("run", "thrifty", "--ask-above", "1000").worked()
+    orchard("run", "foresighted", "--ask-above", "1000").worked()
     assert remains(settings) != before, "what costs less is begun"
-    orchard("run", "thrifty", "--ask-above", "0", "--yes", "--partition", "store=1,sku=1").worked()
+    orchard("run", "foresighted", "--ask-above", "0", "--yes", "--partition", "store=1,sku=1").worked()
 
 
 def test_the_limit_may_be_a_setting(orchard: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
