@@ -75,8 +75,9 @@ def _show_upload(space: TenantSpace, upload: Upload) -> None:
     ]
     if upload.error:
         lines.append(f"> {upload.error}")
-    lines += ["", "| run | status | seconds | account |", "|---|---|---:|---|"]
-    lines += [_line(run) for run in reversed(runs)]
+    costs = records.run_costs(runs)
+    lines += ["", "| run | status | seconds | list price | account |", "|---|---|---:|---:|---|"]
+    lines += [_line(run, costs.get(run.run_id, "–")) for run in reversed(runs)]
     lines += ["", *_links(space, upload)]
     for run in reversed(runs):
         get_run_logger().info(
@@ -103,9 +104,9 @@ def _belongs(run: Run, upload: Upload) -> bool:
     )
 
 
-def _line(run: Run) -> str:
+def _line(run: Run, cost: str) -> str:
     seconds = f"{(run.finished_at - run.started_at).total_seconds():.1f}" if run.finished_at else "–"
-    return f"| {run.stage} {run.run_id} | {run.status} | {seconds} | {_account(run)} |"
+    return f"| {run.stage} {run.run_id} | {run.status} | {seconds} | {cost} | {_account(run)} |"
 
 
 def _account(run: Run) -> str:

@@ -207,7 +207,8 @@ def worth(
     if as_json:
         print_json({**judged.summary(), "partitions": records_of(rows.head(limit))})
         return
-    show(records_of(rows.head(limit)), False, empty="every model of its own earns its cost")
+    shown = [{name: _six_places(value) for name, value in row.items()} for row in records_of(rows.head(limit))]
+    show(shown, False, empty="every model of its own earns its cost")
     console.print(judged.sentence(), highlight=False, soft_wrap=True)
 
 

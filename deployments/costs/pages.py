@@ -64,7 +64,7 @@ def _render(name: str, **values: Any) -> str:
     templates = files("deployments.costs")
     loader = FunctionLoader(lambda each: templates.joinpath(each).read_text(encoding="utf-8"))
     environment = Environment(autoescape=select_autoescape(default=True), loader=loader)
-    environment.filters |= {"money": _money, "quantity": quantity, "plain": plain, "small": _small}
+    environment.filters |= {"money": _money, "quantity": quantity, "plain": plain, "small": _small, "cost": _cost}
     return environment.get_template(name).render(**values)
 
 
@@ -76,6 +76,11 @@ def _money(amount: Decimal, currency: str) -> str:
 def _small(amount: Decimal) -> str:
     """To a hundredth of a cent: most costs are small."""
     return f"{amount.quantize(Decimal('0.0001')):,f}"
+
+
+def _cost(amount: Decimal, currency: str) -> str:
+    """Finer where it is less than one unit."""
+    return _money(amount, currency) if amount >= 1 else _small(amount)
 
 
 def _days(invoice: Invoice) -> Markup:

@@ -8,7 +8,7 @@ their batch is finished. Bytes that are kept are left out: their month is not ov
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from infra.database.budget_tables import BudgetRow, BudgetShareRow
 from infra.database.connect import transact
 from infra.database.tables import table
 from infra.database.tenant_rows import TenantRows
-from tasks.domain.budget import Budget, Level, Period, Standing
+from tasks.domain.budget import Budget, Level, Period, Standing, money
 from tasks.domain.run import Run
 
 BUDGETS, SHARES = table(BudgetRow), table(BudgetShareRow)
@@ -81,6 +81,21 @@ SPENT_BY_RUN = text(
     """  # noqa: S608  # names of ours
 )
 """What finished batches of a run used, and the rest of its attempts that have ended."""
+
+
+SPENT_BY_RUNS = text(
+    """
+    SELECT u.run_id, r.currency,
+           sum(u.cpu_s::numeric * r.cpu_hour / 3600
+               + CASE WHEN u.stage = 'scoring' THEN u.rows_out ELSE 0 END / 1e6 * r.million_predictions) AS cost
+    FROM usage AS u
+    JOIN price_rates AS r
+      ON r.tier = u.tier AND r.valid_from <= u.at AND (r.valid_to > u.at) IS NOT FALSE
+    WHERE u.tenant = :tenant AND u.run_id = ANY(:run_ids)
+    GROUP BY u.run_id, r.currency
+    """
+)
+"""The same of several runs, whatever the currency."""
 
 
 def month_of(now: datetime) -> str:
@@ -177,6 +192,12 @@ class BudgetRecords(TenantRows):
 
     def _spent_on(self, run: Run, currency: str) -> Decimal:
         return self._transact(lambda connection: spent_on_run(connection, self.tenant, run, currency))
+
+    def run_costs(self, runs: Sequence[Run]) -> dict[int, str]:
+        """What each run's finished work comes to so far, over all its attempts, such as `0.0123 EUR`."""
+        values = {"tenant": self.tenant, "run_ids": [run.run_id for run in runs]}
+        rows = self._transact(lambda connection: connection.execute(SPENT_BY_RUNS, values).all())
+        return {row.run_id: f"{money(row.cost)} {row.currency}" for row in rows}
 
     def budgets(self) -> list[Budget]:
         """The tenant's own, per month and per run."""

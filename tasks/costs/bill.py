@@ -84,5 +84,5 @@ def _lines(segment: Segment, share: Decimal, used: Quantities, currency: str) ->
         )  # fmt: skip
     least, so_far = rounded(plan.minimum * share, currency), sum((line.amount for line in lines), Decimal(0))
     if so_far < least:
-        lines.append(line(what="Up to the minimum", amount=least - so_far))
+        lines.append(line(what="Added up to the minimum of the tier", amount=least - so_far))
     return lines

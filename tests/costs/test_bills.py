@@ -82,7 +82,7 @@ def test_nothing_used_is_the_fee_alone() -> None:
 def test_a_minimum_is_topped_up() -> None:
     premium = [Membership(datetime(2025, 1, 1, tzinfo=UTC), Tier.PREMIUM)]
     assert amounts(billed({at(2): hours(100)}, premium)) == [
-        ("Base fee", "300.00"), ("Computing", "10.00"), ("Up to the minimum", "290.00"),
+        ("Base fee", "300.00"), ("Computing", "10.00"), ("Added up to the minimum of the tier", "290.00"),
     ]  # fmt: skip
     assert billed({at(2): hours(4000)}, premium).total == Decimal("700.00")
 
@@ -97,7 +97,7 @@ def test_a_tenant_that_changes_its_tier_pays_each_for_its_part() -> None:
         (Tier.STANDARD, "Predictions", "0.00"),
         (Tier.PREMIUM, "Base fee", "200.00"),  # 20 of 30 days
         (Tier.PREMIUM, "Computing", "5.00"),
-        (Tier.PREMIUM, "Up to the minimum", "195.00"),  # 400 for 20 of 30 days
+        (Tier.PREMIUM, "Added up to the minimum of the tier", "195.00"),  # 400 for 20 of 30 days
     ]
     assert found.total == Decimal("410.13")
 

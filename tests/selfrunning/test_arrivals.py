@@ -87,6 +87,7 @@ def test_the_operator_sees_the_account_of_a_run(site: Site) -> None:
             "artifacts": {"key": {"any_": ["arrives--demand-receipt"]}}, "sort": "CREATED_DESC",
         }).json()  # fmt: skip
     assert "accepted" in json.dumps(receipt["data"])
+    assert " EUR |" in json.dumps(receipt["data"])  # what each run comes to
 
 
 def test_the_command_line_lets_the_platform_do_the_work(site: Site, tmp_path: Path) -> None:
