@@ -112,7 +112,7 @@ PLACE = text(
         SELECT j.tenant, j.job_id,
                row_number() OVER (PARTITION BY t.tier ORDER BY j.turn, j.created_at, j.job_id) AS place
         FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY created_at, job_id) AS turn
-              FROM jobs WHERE status = 'waiting') AS j
+              FROM jobs WHERE status = 'waiting' AND held IS NULL) AS j
         JOIN tenants AS t ON t.tenant = j.tenant
     ), pace AS (
         SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds
@@ -131,7 +131,7 @@ WAITING = text(
            coalesce(extract(epoch FROM now() - min(j.created_at) FILTER (WHERE j.status = 'waiting')), 0)
                ::double precision AS oldest_s
     FROM jobs AS j JOIN tenants AS t ON t.tenant = j.tenant
-    WHERE j.status IN ('waiting', 'submitted', 'running') GROUP BY t.tier ORDER BY t.tier
+    WHERE j.status IN ('waiting', 'submitted', 'running') AND j.held IS NULL GROUP BY t.tier ORDER BY t.tier
     """
 )
 

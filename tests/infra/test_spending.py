@@ -188,6 +188,7 @@ def test_jobs_of_whoever_is_over_wait_and_go_on(make_records: MakeRecords, budge
     budgets.hold([Held("waiting", "", "over budget: all"), Held("waiting", "stock", "over budget: stock")])
     assert [records.job(job.job_id).held for job in jobs[:2]] == ["over budget: all", "over budget: stock"]
     assert [row["held"] for row in queue.held()] == ["over budget: all", "over budget: stock"]
+    assert queue.place(jobs[0]) is None  # nor does anybody wait behind it
     assert [job.tenant for job in queue.claim(slots)] == ["going"]
     assert queue.claim(slots) == []
     budgets.hold([])
