@@ -26,6 +26,7 @@ from deployments.api import (
     uploads,
     use_cases,
 )
+from deployments.api.at_once import AtOnce
 from deployments.api.description import describe, operation_id
 from deployments.api.keyring import Keyring
 from deployments.api.lockouts import Lockouts
@@ -120,6 +121,7 @@ def create_app(
         openers=CapacityLimiter(OPENERS),
         readers=CapacityLimiter(READERS),
     )
+    app.add_middleware(AtOnce, service=app.state.service)
     app.add_middleware(Requests, metrics=RequestMetrics(registry))
     problems.install(app)
     # Where two paths could be meant, that of a use case comes first: no id of an upload, run or job is such a word.

@@ -52,6 +52,7 @@ class Serving:
     use_case: UseCase
     version: int
     scorer: Scorer
+    models: TenantModels
     reader: RowReader
     mark: str
     used_at: float
@@ -88,15 +89,17 @@ class Releases:
         silent = self._clock() - self._heard_at
         return silent if silent > STALE_S else 0.0
 
+    def open_already(self, tenant: str, use_case: str) -> Serving | None:
+        """The open release of a use case, if it is open. Waits for nothing."""
+        found = self._open.get((tenant, use_case))
+        if found is not None:
+            found.used_at = self._clock()
+        return found
+
     def serving(self, tenant: str, use_case: str) -> Serving:
         """The open release of a use case; opened, if this is its first request. Raises `NotFound` without one,
         `DatabaseUnavailable` or `StorageUnavailable` where it cannot be opened now, `Tampered`."""
-        name = (tenant, use_case)
-        found = self._open.get(name)
-        if found is None:
-            found = self._opened(name)
-        found.used_at = self._clock()
-        return found
+        return self.open_already(tenant, use_case) or self._opened((tenant, use_case))
 
     def _opened(self, name: Name) -> Serving:
         with self._lock:
@@ -138,6 +141,7 @@ class Releases:
                 use_case=use_case,
                 version=version,
                 scorer=scorer,
+                models=models,
                 reader=RowReader(use_case, convert, space.pseudonyms),
                 mark=deployed.marks.get(tenant, ""),
                 used_at=self._clock(),

@@ -37,8 +37,10 @@ class For(NamedTuple):
 
 @dataclass
 class Measured:
-    """A request in progress: whoever answers it says how much came in and went out."""
+    """A request in progress: whoever answers it says how much came in and went out, and that it is none yet where
+    somebody else will go on with it."""
 
+    requests: int = 1
     rows: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
@@ -78,7 +80,7 @@ class RequestMeter:
             spent = time.thread_time() - cpu_s
             with self._lock:
                 used = self._waiting.setdefault(whom, Used())
-                used.requests += 1
+                used.requests += measured.requests
                 used.rows += measured.rows
                 used.bytes_in += measured.bytes_in
                 used.bytes_out += measured.bytes_out
