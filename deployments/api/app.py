@@ -44,6 +44,7 @@ from deployments.api.service import (
     dispatch_now,
     is_loopback,
 )
+from deployments.serving.breaker import Breaker
 from deployments.serving.cache import ModelCache
 from deployments.serving.limits import RateLimits
 from deployments.serving.precomputed import Precomputed
@@ -77,7 +78,8 @@ def create_app(
         settings.serving_memory_mb * 10**6,
         {tier.value: policy.memory_share for tier, policy in load_tiers(settings.tiers_file).items()},
     )
-    serving, meter = Releases(settings, cache), RequestMeter(settings)
+    breaker = Breaker()
+    serving, meter = Releases(settings, cache, breaker), RequestMeter(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -108,7 +110,7 @@ def create_app(
     app.state.registry = registry
     app.state.service = Service(
         settings=settings,
-        keyring=Keyring(settings),
+        keyring=Keyring(settings, breaker),
         lockouts=lockouts or Lockouts(),
         reports=reports,
         announce=announce,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from deployments.serving.breaker import Breaker
 from infra.database.cluster import connected_cluster
 from infra.database.keys import ApiKey, Keys, digest_of, is_key
 from infra.settings import Settings
@@ -39,10 +40,12 @@ class Keyring:
     def __init__(
         self,
         settings: Settings,
+        breaker: Breaker | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings, self._clock, self._now = settings, clock, now
+        self._breaker = breaker or Breaker()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -84,7 +87,7 @@ class Keyring:
         # From when it was asked: what was revoked while the answer was under way does not live longer for it.
         until = asked_at + KEPT_S
         try:
-            found = Keys(connected_cluster(self._settings)).holder(key)
+            found = self._breaker.ask(lambda: Keys(connected_cluster(self._settings)).holder(key))
         except DatabaseUnavailable:
             if kept is None or asked_at >= kept.confirmed_at + TRUSTED_S:
                 raise

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from deployments.overhead import own_reading, readings
 from infra.database.cluster import connected_cluster
+from infra.database.deadline import within
 from infra.database.online_usage import OnlineUnit, Used, book_online
 from infra.database.overhead import record_overhead
 from infra.metering import process_cpu_s
@@ -95,7 +96,8 @@ class RequestMeter:
 
     def _try_to_book(self) -> None:
         try:
-            self.book()
+            with within(EVERY_S):
+                self.book()
         except OrchardError as error:  # nothing is lost: it is added to what comes next
             logger.warning("what requests used waits to be booked: %s", error)
         except Exception:  # a thread that ends would book nothing more
