@@ -32,6 +32,7 @@ from deployments.api.keyring import Keyring
 from deployments.api.lockouts import Lockouts
 from deployments.api.metrics import PlatformCollector, RequestMetrics
 from deployments.api.online_metrics import ServingCollector
+from deployments.api.process_metrics import ProcessFigures
 from deployments.api.readings import Readings
 from deployments.api.reports import Reports
 from deployments.api.requests import Requests, silence_uvicorn
@@ -78,7 +79,13 @@ def create_app(
         settings.serving_memory_mb * 10**6,
         {tier.value: policy.memory_share for tier, policy in load_tiers(settings.tiers_file).items()},
     )
-    breaker = Breaker()
+    registry, breaker = CollectorRegistry(), Breaker()
+    registry.register(PlatformCollector(settings))
+    own, figures = registry, None
+    if settings.api_processes > 1:
+        own = CollectorRegistry()
+        figures = ProcessFigures(settings.home / "api-figures", own)
+        registry.register(figures)
     serving, meter = Releases(settings, cache, breaker), RequestMeter(settings)
 
     @asynccontextmanager
@@ -88,7 +95,11 @@ def create_app(
         reports.start()
         serving.start()
         meter.start()
+        if figures is not None:
+            figures.start()
         yield
+        if figures is not None:
+            figures.close()
         meter.close()
         serving.close()
         nudge.close()
@@ -104,9 +115,7 @@ def create_app(
         generate_unique_id_function=operation_id,
         redirect_slashes=False,  # a redirected upload would be sent twice
     )
-    registry = CollectorRegistry()
-    registry.register(PlatformCollector(settings))
-    registry.register(ServingCollector(cache, serving, list(load_tiers(settings.tiers_file))))
+    own.register(ServingCollector(cache, serving, list(load_tiers(settings.tiers_file))))
     app.state.registry = registry
     app.state.service = Service(
         settings=settings,
@@ -124,7 +133,7 @@ def create_app(
         readers=CapacityLimiter(READERS),
     )
     app.add_middleware(AtOnce, service=app.state.service)
-    app.add_middleware(Requests, metrics=RequestMetrics(registry))
+    app.add_middleware(Requests, metrics=RequestMetrics(own))
     problems.install(app)
     # Where two paths could be meant, that of a use case comes first: no id of an upload, run or job is such a word.
     for part in (
