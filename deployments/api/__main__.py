@@ -25,8 +25,7 @@ def main() -> None:
     """Serves until it is told to stop. The access log is the application's own: it leaves out query strings."""
     settings = load_settings()
     _limit_memory((settings.serving_memory_mb + HEADROOM_MB) * 10**6)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per call to Prefect is too much
+    _set_up_logging()
     _point_prefect(settings)
     uvicorn.run(
         "deployments.api.__main__:application",
@@ -44,8 +43,16 @@ def main() -> None:
 
 
 def application() -> FastAPI:
-    """The application of one process."""
+    """The application of one process. With several, each is a new interpreter, which has not been through `main`."""
+    _set_up_logging()
     return create_app(load_settings())
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per call to Prefect is too much
+    # A line for each request: what no format shows need not be found out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _limit_memory(size_bytes: int) -> None:

@@ -113,6 +113,7 @@ def create_app(
         docs_url="/docs" if is_loopback(settings.host) else None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # looked for anew with every request
         redirect_slashes=False,  # a redirected upload would be sent twice
     )
     own.register(ServingCollector(cache, serving, list(load_tiers(settings.tiers_file))))

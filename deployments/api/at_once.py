@@ -1,4 +1,4 @@
-"""Predictions on the spot: a small request whose key, release and models are all in memory is answered on the event loop.
+"""Predictions on the spot: a small request is answered on the event loop, if its key, release and models are in memory.
 
 That takes about a tenth of a millisecond, less than a thread takes to be handed the request, and less than FastAPI's
 part of it. Who is let in, how rows are checked, what is predicted and what is metered is decided by the same functions
@@ -55,7 +55,7 @@ class AtOnce:
             message = None
             if self._may_be_small(request):
                 caller = known_caller(request, self._service, Role.READER)
-                serving = caller and self._service.releases.open_already(caller.tenant, use_case)
+                serving = self._service.releases.open_already(caller.tenant, use_case) if caller is not None else None
                 if serving is not None:
                     async with asyncio.timeout(SILENT_S):
                         message = await request.receive()

@@ -150,6 +150,7 @@ class RequestMetrics:
         self._total = Counter(
             "orchard_http_requests", "Requests that were answered.", ["method", "route", "status"], registry=registry
         )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._seconds = Histogram(
             "orchard_http_request_seconds",
             "From a request's first byte to the end of its answer.",
@@ -161,5 +162,9 @@ class RequestMetrics:
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Notes one request. A method that nobody has heard of must not make a series of its own."""
         known = method if method in METHODS else "other"
-        self._total.labels(known, route, str(status)).inc()
-        self._seconds.labels(known, route).observe(seconds)
+        series = self._series.get((known, route, status))
+        if series is None:
+            series = self._total.labels(known, route, str(status)), self._seconds.labels(known, route)
+            self._series[known, route, status] = series
+        series[0].inc()
+        series[1].observe(seconds)

@@ -123,7 +123,7 @@ def _opened_and_answered(asking: Asking, caller: Caller, use_case: str) -> Respo
 
 
 def answered(asking: Asking, serving: Serving, at_once: bool = False) -> Response:
-    """The whole answer. Raises `Problem`; `NotAtOnce`, if that was asked for and cannot be done: then it may be asked again."""
+    """The whole answer. Raises `Problem`; `NotAtOnce`, if it was to be at once and cannot: then ask again without."""
     with asking.service.meter.request(For(serving.space.tenant.id, serving.use_case.id, serving.version)) as measured:
         measured.bytes_in = len(asking.body)
         try:

@@ -23,7 +23,7 @@ _of_thread = threading.local()
 
 
 class _Deadline:
-    """The connections that one block uses. Sockets are duplicates: a number that was closed may be another's by then."""
+    """The connections that one block uses. Sockets are duplicates: a number that was closed may soon be another's."""
 
     def __init__(self, seconds: float) -> None:
         self._ends_at = time.monotonic() + seconds

@@ -91,40 +91,45 @@ def test_what_is_in_memory_goes_on_answering_and_says_so(own: Settings, tmp_path
     keys = Keys(cluster)
     calm, stored, late = (keys.create(name, "test", Role.READER) for name in ("calm", "stored", "late"))
     _, unseen = keys.create("calm", "unseen", Role.READER)
-    with serve(own) as api, api.client(calm[1]) as client, api.client(stored[1]) as looking:
-        with api.client(late[1]) as known, api.client(unseen) as stranger:
+    with (
+        serve(own) as api,
+        api.client(calm[1]) as client,
+        api.client(stored[1]) as looking,
+        api.client(late[1]) as known,
+        api.client(unseen) as stranger,
+    ):
 
-            def predict(by: httpx.Client, store: int = 0) -> tuple[httpx.Response, float]:
-                began = time.monotonic()
-                answer = by.post("/v1/demand/predict", json={"rows": [{**ROW, "store": store}]})
-                return answer, time.monotonic() - began
+        def predict(by: httpx.Client, store: int = 0) -> tuple[httpx.Response, float]:
+            began = time.monotonic()
+            answer = by.post("/v1/demand/predict", json={"rows": [{**ROW, "store": store}]})
+            return answer, time.monotonic() - began
 
-            for each in (client, looking):
-                assert predict(each)[0].status_code == 200
-            assert known.get("/v1/key").status_code == 200  # its release is not open
-            with hanging(own):
-                began, slow, last = time.monotonic(), 0, None
-                with ThreadPoolExecutor(8) as pool:
-                    while time.monotonic() - began < STALE_S + 3:
-                        asked = [pool.submit(predict, client), pool.submit(predict, client, 2)]
-                        asked.append(pool.submit(predict, looking))
-                        for answer, took_s in [each.result() for each in asked]:
-                            assert answer.status_code == 200, answer.text
-                            assert took_s < SOON_S
-                            slow += took_s > WITHIN_S / 2
-                            last = answer.json()
-                        time.sleep(0.05)
-                assert last is not None
-                assert last["stale_s"] >= STALE_S
-                assert slow <= 6  # the first of each kind, and nobody after them
-                for other in (stranger, known):  # who cannot be answered hears so
-                    answer, took_s = predict(other)
-                    problem(answer, 503, "unavailable")
-                    assert took_s < SOON_S
-                assert client.get("/readyz").json() == {"status": "ready"}
-                assert figures(client.get("/metrics").text)["orchard_database_up",] == 0
-            wait_for(lambda: predict(stranger)[0].status_code == 200, REFRESH_S + 2)
-            assert "stale_s" not in predict(client)[0].json()
-            wait_for(lambda: predict(known)[0].status_code == 200, REFRESH_S + 2)
-            keys.revoke("calm", calm[0])
-            wait_for(lambda: predict(client)[0].status_code == 401, 5)
+        for each in (client, looking):
+            assert predict(each)[0].status_code == 200
+        assert known.get("/v1/key").status_code == 200  # its release is not open
+        with hanging(own):
+            began, slow, last = time.monotonic(), 0, None
+            with ThreadPoolExecutor(8) as pool:
+                while time.monotonic() - began < STALE_S + 3:
+                    asked = [pool.submit(predict, client), pool.submit(predict, client, 2)]
+                    asked.append(pool.submit(predict, looking))
+                    for answer, took_s in [each.result() for each in asked]:
+                        assert answer.status_code == 200, answer.text
+                        assert took_s < SOON_S
+                        slow += took_s > WITHIN_S / 2
+                        last = answer.json()
+                    time.sleep(0.05)
+            assert last is not None
+            assert last["stale_s"] >= STALE_S
+            assert slow <= 6  # the first of each kind, and nobody after them
+            for other in (stranger, known):  # who cannot be answered hears so
+                answer, took_s = predict(other)
+                problem(answer, 503, "unavailable")
+                assert took_s < SOON_S
+            assert client.get("/readyz").json() == {"status": "ready"}
+            assert figures(client.get("/metrics").text)["orchard_database_up",] == 0
+        wait_for(lambda: predict(stranger)[0].status_code == 200, REFRESH_S + 2)
+        assert "stale_s" not in predict(client)[0].json()
+        wait_for(lambda: predict(known)[0].status_code == 200, REFRESH_S + 2)
+        keys.revoke("calm", calm[0])
+        wait_for(lambda: predict(client)[0].status_code == 401, 5)
