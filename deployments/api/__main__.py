@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from deployments.api.app import create_app
+from deployments.api.service import import_dispatch
 from deployments.platform import PREFECT, client_environment
 from infra import servers
 from infra.settings import Settings, load_settings
@@ -45,6 +46,7 @@ def main() -> None:
 def application() -> FastAPI:
     """The application of one process. With several, each is a new interpreter, which has not been through `main`."""
     _set_up_logging()
+    import_dispatch()  # before anybody is answered: later it would keep all of them waiting for seconds
     return create_app(load_settings())
 
 

@@ -131,16 +131,16 @@ def announce_by_event(path: str) -> None:
 
 
 @cache
-def keep_what_is_imported() -> None:
-    """What is in memory once all is imported stays: the search for garbage need not go through it again and again,
-    which takes tenths of a second in which nobody is answered."""
+def import_dispatch() -> Dispatch:
+    """Imports what dispatches, Prefect included, which takes seconds. What is in memory then stays: the search for
+    garbage need not go through it again and again, for tenths of a second in which nobody is answered."""
+    from flows.dispatch import dispatch
+
     gc.collect()
     gc.freeze()
+    return dispatch
 
 
 def dispatch_now(settings: Settings) -> object:
     """The default dispatcher."""
-    from flows.dispatch import dispatch
-
-    keep_what_is_imported()
-    return dispatch(settings)
+    return import_dispatch()(settings)
