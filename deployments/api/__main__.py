@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+from importlib import import_module
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from deployments.api.app import create_app
 from deployments.api.service import import_dispatch
 from deployments.platform import PREFECT, client_environment
 from infra import servers
+from infra.registry.store import import_mlflow
 from infra.settings import Settings, load_settings
 
 HEADROOM_MB = 4_000
@@ -46,7 +48,10 @@ def main() -> None:
 def application() -> FastAPI:
     """The application of one process. With several, each is a new interpreter, which has not been through `main`."""
     _set_up_logging()
-    import_dispatch()  # before anybody is answered: later it would keep all of them waiting for seconds
+    # Before anybody is answered: later it would keep all of them waiting for seconds.
+    import_mlflow()
+    import_module("lightgbm")
+    import_dispatch()
     return create_app(load_settings())
 
 
