@@ -51,43 +51,43 @@ class AtOnce:
         await self._app(scope, receive, send)
 
     async def _predict(self, use_case: str, request: Request, send: Send) -> None:
+        received: list[Message] = []
         try:
-            message = None
-            if self._may_be_small(request):
-                caller = known_caller(request, self._service, Role.READER)
-                serving = self._service.releases.open_already(caller.tenant, use_case) if caller is not None else None
-                if serving is not None:
-                    async with asyncio.timeout(SILENT_S):
-                        message = await request.receive()
-                    if not message.get("more_body", False) and message["type"] == "http.request":
-                        asking = Asking(request, self._service, message["body"])
-                        await self._send(answered(asking, serving, at_once=True), request, send)
-                        return
+            caller = known_caller(request, self._service, Role.READER) if _may_be_small(request) else None
+            serving = self._service.releases.open_already(caller.tenant, use_case) if caller is not None else None
+            if serving is not None:
+                async with asyncio.timeout(SILENT_S):
+                    while not received or received[-1].get("more_body", False):
+                        received.append(await request.receive())
+                if received[-1]["type"] == "http.request":
+                    body = b"".join(message["body"] for message in received)
+                    await _send(answered(Asking(request, self._service, body), serving, at_once=True), request, send)
+                    return
         except Problem as problem:
-            await self._send(problem_answer(problem, request.state.request_id), request, send)
+            await _send(problem_answer(problem, request.state.request_id), request, send)
             return
         except (NotAtOnce, TimeoutError):
             pass
-        await self._app(request.scope, _again(message, request.receive), send)
-
-    @staticmethod
-    def _may_be_small(request: Request) -> bool:
-        length = request.headers.get("Content-Length", "")
-        return length.isdecimal() and int(length) <= SMALL_BYTES
-
-    @staticmethod
-    async def _send(response: Response, request: Request, send: Send) -> None:
-        request.scope["route"] = _Route()
-        await response(request.scope, request.receive, send)
+        await self._app(request.scope, _again(received, request.receive), send)
 
 
-def _again(message: Message | None, receive: Receive) -> Receive:
-    """`receive`, with the message that was received already."""
-    if message is None:
+def _may_be_small(request: Request) -> bool:
+    length = request.headers.get("Content-Length", "")
+    return length.isdecimal() and int(length) <= SMALL_BYTES
+
+
+async def _send(response: Response, request: Request, send: Send) -> None:
+    request.scope["route"] = _Route()
+    await response(request.scope, request.receive, send)
+
+
+def _again(received: list[Message], receive: Receive) -> Receive:
+    """`receive`, with the messages that were received already."""
+    if not received:
         return receive
-    waiting = [message]
+    waiting = received[::-1]
 
-    async def received() -> Message:
+    async def again() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return received
+    return again
