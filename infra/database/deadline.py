@@ -35,9 +35,9 @@ class _Deadline:
         return self._ends_at - time.monotonic()
 
     def watch(self, connection: psycopg.Connection[Any]) -> None:
+        self.leave(connection)  # one that was lost does not say so, and another may be in its place
         with self._lock:
-            if id(connection) not in self._sockets:
-                self._sockets[id(connection)] = socket.socket(fileno=os.dup(connection.fileno()))
+            self._sockets[id(connection)] = socket.socket(fileno=os.dup(connection.fileno()))
             if self._late:
                 self._break_off()
 
