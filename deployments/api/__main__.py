@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import resource
+from importlib import import_module
 
 import uvicorn
 from fastapi import FastAPI
 
 from deployments.api.app import create_app
+from deployments.api.service import import_dispatch
 from deployments.platform import PREFECT, client_environment
 from infra import servers
+from infra.registry.store import import_mlflow
 from infra.settings import Settings, load_settings
 
 HEADROOM_MB = 4_000
@@ -25,8 +28,7 @@ def main() -> None:
     """Serves until it is told to stop. The access log is the application's own: it leaves out query strings."""
     settings = load_settings()
     _limit_memory((settings.serving_memory_mb + HEADROOM_MB) * 10**6)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per call to Prefect is too much
+    _set_up_logging()
     _point_prefect(settings)
     uvicorn.run(
         "deployments.api.__main__:application",
@@ -44,8 +46,20 @@ def main() -> None:
 
 
 def application() -> FastAPI:
-    """The application of one process."""
+    """The application of one process. With several, each is a new interpreter, which has not been through `main`."""
+    _set_up_logging()
+    # Before anybody is answered: later it would keep all of them waiting for seconds.
+    import_mlflow()
+    import_module("lightgbm")
+    import_dispatch()
     return create_app(load_settings())
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # one line per call to Prefect is too much
+    # A line for each request: what no format shows need not be found out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _limit_memory(size_bytes: int) -> None:

@@ -26,11 +26,13 @@ from deployments.api import (
     uploads,
     use_cases,
 )
+from deployments.api.at_once import AtOnce
 from deployments.api.description import describe, operation_id
 from deployments.api.keyring import Keyring
 from deployments.api.lockouts import Lockouts
 from deployments.api.metrics import PlatformCollector, RequestMetrics
 from deployments.api.online_metrics import ServingCollector
+from deployments.api.process_metrics import ProcessFigures
 from deployments.api.readings import Readings
 from deployments.api.reports import Reports
 from deployments.api.requests import Requests, silence_uvicorn
@@ -43,6 +45,7 @@ from deployments.api.service import (
     dispatch_now,
     is_loopback,
 )
+from deployments.serving.breaker import Breaker
 from deployments.serving.cache import ModelCache
 from deployments.serving.limits import RateLimits
 from deployments.serving.precomputed import Precomputed
@@ -76,7 +79,14 @@ def create_app(
         settings.serving_memory_mb * 10**6,
         {tier.value: policy.memory_share for tier, policy in load_tiers(settings.tiers_file).items()},
     )
-    serving, meter = Releases(settings, cache), RequestMeter(settings)
+    registry, breaker = CollectorRegistry(), Breaker()
+    registry.register(PlatformCollector(settings))
+    own, figures = registry, None
+    if settings.api_processes > 1:
+        own = CollectorRegistry()
+        figures = ProcessFigures(settings.home / "api-figures", own)
+        registry.register(figures)
+    serving, meter = Releases(settings, cache, breaker), RequestMeter(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +95,11 @@ def create_app(
         reports.start()
         serving.start()
         meter.start()
+        if figures is not None:
+            figures.start()
         yield
+        if figures is not None:
+            figures.close()
         meter.close()
         serving.close()
         nudge.close()
@@ -99,15 +113,14 @@ def create_app(
         docs_url="/docs" if is_loopback(settings.host) else None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # looked for anew with every request
         redirect_slashes=False,  # a redirected upload would be sent twice
     )
-    registry = CollectorRegistry()
-    registry.register(PlatformCollector(settings))
-    registry.register(ServingCollector(cache, serving, list(load_tiers(settings.tiers_file))))
+    own.register(ServingCollector(cache, serving, list(load_tiers(settings.tiers_file))))
     app.state.registry = registry
     app.state.service = Service(
         settings=settings,
-        keyring=Keyring(settings),
+        keyring=Keyring(settings, breaker),
         lockouts=lockouts or Lockouts(),
         reports=reports,
         announce=announce,
@@ -120,7 +133,8 @@ def create_app(
         openers=CapacityLimiter(OPENERS),
         readers=CapacityLimiter(READERS),
     )
-    app.add_middleware(Requests, metrics=RequestMetrics(registry))
+    app.add_middleware(AtOnce, service=app.state.service)
+    app.add_middleware(Requests, metrics=RequestMetrics(own))
     problems.install(app)
     # Where two paths could be meant, that of a use case comes first: no id of an upload, run or job is such a word.
     for part in (

@@ -32,7 +32,7 @@ async def healthz() -> Health:
 def readyz(service: TheService) -> Health:
     """Answers 503 while nothing could be answered: the database does not answer, and no release is in memory. With one,
     its tenant is predicted for all the same."""
-    if not database_answers(service.settings) and not service.releases.opened():
+    if not service.releases.opened() and not database_answers(service.settings):
         raise Problem(UNAVAILABLE, "the database does not answer", headers={"Retry-After": str(RETRY_AFTER_S)})
     return Health(status="ready")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from deployments.serving.breaker import Breaker
 from infra.database.cluster import connected_cluster
 from infra.database.keys import ApiKey, Keys, digest_of, is_key
 from infra.settings import Settings
@@ -19,6 +20,8 @@ KEPT_S = 2.0
 
 TRUSTED_S = 600.0
 """So long it is taken for good while the database does not answer."""
+
+MOMENT_S = 0.1
 
 MAX_KEPT = 10_000
 
@@ -37,10 +40,12 @@ class Keyring:
     def __init__(
         self,
         settings: Settings,
+        breaker: Breaker | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings, self._clock, self._now = settings, clock, now
+        self._breaker = breaker or Breaker()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -52,11 +57,12 @@ class Keyring:
             kept = self._kept.get(digest_of(key))
         return kept is not None and self._clock() < kept.confirmed_at + TRUSTED_S
 
-    def knows(self, key: str) -> bool:
-        """Whether `holder` would ask nobody for this key now."""
-        with self._lock:
-            kept = self._kept.get(digest_of(key))
-        return kept is not None and self._clock() < kept.fresh_until
+    def known(self, key: str) -> ApiKey | None:
+        """Whose key it is, if `holder` would say so and ask nobody, neither now nor in a moment."""
+        kept = self._kept.get(digest_of(key))
+        if kept is None or self._clock() >= kept.fresh_until - MOMENT_S or self._expired(kept.key):
+            return None
+        return kept.key
 
     def holder(self, key: str) -> ApiKey | None:
         """Whose key it is, or None. While the database is away, a key that was good within the last ten minutes is
@@ -70,15 +76,18 @@ class Keyring:
             kept = self._asked(key, kept, asked_at)
             with self._lock:
                 self._keep(digest, kept)
-        if kept is None or (kept.key.expires_at is not None and kept.key.expires_at <= self._now()):
+        if kept is None or self._expired(kept.key):
             return None
         return kept.key
+
+    def _expired(self, key: ApiKey) -> bool:
+        return key.expires_at is not None and key.expires_at <= self._now()
 
     def _asked(self, key: str, kept: _Kept | None, asked_at: float) -> _Kept | None:
         # From when it was asked: what was revoked while the answer was under way does not live longer for it.
         until = asked_at + KEPT_S
         try:
-            found = Keys(connected_cluster(self._settings)).holder(key)
+            found = self._breaker.ask(lambda: Keys(connected_cluster(self._settings)).holder(key))
         except DatabaseUnavailable:
             if kept is None or asked_at >= kept.confirmed_at + TRUSTED_S:
                 raise

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from infra.database.cluster import connected_cluster
 from infra.database.connect import engine, transact
+from infra.database.deadline import within
 from infra.database.operator import Operator
 from infra.database.queue import Queue
 from infra.definitions import load_tiers
@@ -23,6 +24,9 @@ from tasks.domain.errors import OrchardError
 from tasks.domain.outcome import PartitionOutcome
 
 KEPT_S = 5.0
+ANSWERS_S, READ_S = 1.0, 5.0
+"""So long the database is asked whether it answers, and for its figures."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -49,7 +53,8 @@ def database_answers(settings: Settings) -> bool:
     once, and makes way for a new one."""
     for _ in range(2):
         try:
-            with engine(connected_cluster(settings).operator_url).connect() as connection:
+            url = connected_cluster(settings).operator_url
+            with within(ANSWERS_S), engine(url).connect() as connection:
                 connection.execute(select(1))
                 return True
         except DBAPIError:
@@ -83,9 +88,10 @@ class PlatformCollector(Collector):
         up = database_answers(self._settings)
         yield GaugeMetricFamily("orchard_database_up", "Whether the database answers.", value=float(up))
         if up:
-            yield from self._queues()
-            urls = Operator(connected_cluster(self._settings)).data_urls().values()
-            yield from _work_done([transact(url, _work_of) for url in urls])
+            with within(READ_S):
+                yield from self._queues()
+                urls = Operator(connected_cluster(self._settings)).data_urls().values()
+                yield from _work_done([transact(url, _work_of) for url in urls])
 
     def _queues(self) -> Iterator[Metric]:
         tiers = load_tiers(self._settings.tiers_file)
@@ -144,6 +150,7 @@ class RequestMetrics:
         self._total = Counter(
             "orchard_http_requests", "Requests that were answered.", ["method", "route", "status"], registry=registry
         )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._seconds = Histogram(
             "orchard_http_request_seconds",
             "From a request's first byte to the end of its answer.",
@@ -155,5 +162,9 @@ class RequestMetrics:
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Notes one request. A method that nobody has heard of must not make a series of its own."""
         known = method if method in METHODS else "other"
-        self._total.labels(known, route, str(status)).inc()
-        self._seconds.labels(known, route).observe(seconds)
+        series = self._series.get((known, route, status))
+        if series is None:
+            series = self._total.labels(known, route, str(status)), self._seconds.labels(known, route)
+            self._series[known, route, status] = series
+        series[0].inc()
+        series[1].observe(seconds)

@@ -1,12 +1,12 @@
 """`POST /v1/{use_case}/predict`: an application asks, and is answered in milliseconds.
 
-The whole answer is made in one thread, so that the event loop never waits for a model, a file or the database; while
-the caller's key and the release are remembered, it asks neither.
+An answer is made in one thread, so that the event loop never waits for a model, a file or the database; while the
+caller's key and the release are remembered, it asks neither. With all in memory it is made sooner: see `at_once`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
@@ -18,7 +18,7 @@ from deployments.api.bodies import small_body
 from deployments.api.parameters import UseCaseInPath
 from deployments.api.problems import INVALID, TOO_LARGE, TOO_MANY, UNREADABLE, Mistake, Problem, documented
 from deployments.api.service import Service, TheService
-from deployments.serving.answers import Asked, answer
+from deployments.serving.answers import Asked, NotAtOnce, answer
 from deployments.serving.releases import Serving
 from deployments.serving.request_meter import For, Measured
 from deployments.serving.tables import CONTENT_TYPES, rows_of, written
@@ -102,35 +102,58 @@ async def predict(
     row, column and rule. Keys that no model knows get the fallback, and are told so.
     """
     body = await small_body(request, service.largest_request)
-    return await run_in_threadpool(_answered, request, service, caller, use_case, explain, body)
+    return await run_in_threadpool(_opened_and_answered, Asking(request, service, body, explain), caller, use_case)
 
 
-def _answered(
-    request: Request, service: Service, caller: Caller, use_case: str, explain: bool, body: bytes
-) -> Response:
-    serving = service.releases.serving(caller.tenant, use_case)
-    with service.meter.request(For(caller.tenant, use_case, serving.version)) as measured:
-        measured.bytes_in = len(body)
-        response = _response(request, service, serving, explain, body, measured)
+class Asking(NamedTuple):
+    """A request that was let in."""
+
+    request: Request
+    service: Service
+    body: bytes
+    explain: bool = False
+
+    def header(self, name: str) -> str:
+        """The first of the media types that a header names."""
+        return self.request.headers.get(name, "").partition(",")[0].partition(";")[0].strip().lower()
+
+
+def _opened_and_answered(asking: Asking, caller: Caller, use_case: str) -> Response:
+    return answered(asking, asking.service.releases.serving(caller.tenant, use_case))
+
+
+def answered(asking: Asking, serving: Serving, at_once: bool = False) -> Response:
+    """The whole answer. Raises `Problem`; `NotAtOnce`, if it was to be at once and cannot: then ask again without."""
+    with asking.service.meter.request(For(serving.space.tenant.id, serving.use_case.id, serving.version)) as measured:
+        measured.bytes_in = len(asking.body)
+        try:
+            response = _response(asking, serving, measured, at_once)
+        except NotAtOnce:  # what was computed until now is booked; the request will be
+            measured.requests = measured.bytes_in = 0
+            raise
         measured.bytes_out = len(response.body)
         return response
 
 
-def _response(
-    request: Request, service: Service, serving: Serving, explain: bool, body: bytes, measured: Measured
-) -> Response:
+def _response(asking: Asking, serving: Serving, measured: Measured, at_once: bool) -> Response:
+    request, service, body, explain = asking
+    kind, accepted = asking.header("Content-Type"), asking.header("Accept")
+    if at_once and (kind in CONTENT_TYPES or accepted in CONTENT_TYPES):
+        raise NotAtOnce
     policy = serving.space.policy
     if wait_s := service.limits.wait_s(serving.space.tenant.id, policy.requests_per_s):
         detail = f"a {serving.space.tenant.tier} tenant may make {policy.requests_per_s:g} requests a second"
         raise Problem(TOO_MANY, detail, headers={"Retry-After": str(wait_s)})
     if len(body) > policy.request_bytes:
         raise Problem(TOO_LARGE, f"a request may have {policy.request_bytes:,} bytes at most")
-    kind = request.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
     rows = rows_of(body, kind, policy.request_rows) if kind in CONTENT_TYPES else _json_rows(body)
     if len(rows) > policy.request_rows:
         raise Problem(TOO_LARGE, f"a request may have {policy.request_rows:,} rows at most; upload a file instead")
     try:
-        answers = answer(service, serving, Asked(rows, explain))
+        answers = answer(service, serving, Asked(rows, explain, at_once))
+    except NotAtOnce:
+        service.limits.give_back(serving.space.tenant.id)
+        raise
     except BadRows as error:
         found = tuple(
             Mistake(where=".".join(filter(None, ("rows", str(each.row), each.column))), message=each.rule)
@@ -138,7 +161,6 @@ def _response(
         )
         raise Problem(INVALID, f"{len(error.mistakes)} values do not fit the contract", errors=found) from None
     measured.rows = len(answers)
-    accepted = request.headers.get("Accept", "").partition(",")[0].partition(";")[0].strip().lower()
     if accepted in CONTENT_TYPES:
         return Response(
             written(answers, accepted), media_type=accepted, headers={"Orchard-Release": str(serving.version)}

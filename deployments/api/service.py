@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated
 
 from anyio import CapacityLimiter
@@ -129,8 +130,17 @@ def announce_by_event(path: str) -> None:
     announce_upload(path)
 
 
-def dispatch_now(settings: Settings) -> object:
-    """The default dispatcher."""
+@cache
+def import_dispatch() -> Dispatch:
+    """Imports what dispatches, Prefect included, which takes seconds. What is in memory then stays: the search for
+    garbage need not go through it again and again, for tenths of a second in which nobody is answered."""
     from flows.dispatch import dispatch
 
-    return dispatch(settings)
+    gc.collect()
+    gc.freeze()
+    return dispatch
+
+
+def dispatch_now(settings: Settings) -> object:
+    """The default dispatcher."""
+    return import_dispatch()(settings)

@@ -130,6 +130,14 @@ class ModelCache:
             tenants.setdefault(tenant, _Kept(PROTECTED * limit)).add(key, model, size)
             self._bytes[tier] += size
 
+    def bytes_of_model(self, tier: str, tenant: str, key: Key) -> int | None:
+        """What a model takes; None where it is not in memory. That counts as no request for it."""
+        kept = self._kept[tier].get(tenant)
+        if kept is None:
+            return None
+        found = kept.protected.get(key) or kept.fresh.get(key)
+        return found[1] if found is not None else None
+
     def forget(self, tier: str, tenant: str, prefix: Key = ()) -> None:
         """Drops a tenant's models whose keys begin like that: of a release that serves no more, or all."""
         with self._lock:
@@ -164,3 +172,7 @@ class TenantModels:
 
     def get(self, partition: str, load: Callable[[], Model]) -> Model:
         return self.cache.get(self.tier, self.tenant, (*self.release, partition), load)
+
+    def bytes_held(self, partition: str) -> int | None:
+        """What the partition's model takes; None where it is not in memory."""
+        return self.cache.bytes_of_model(self.tier, self.tenant, (*self.release, partition))

@@ -34,3 +34,10 @@ class RateLimits:
             if len(self._buckets) > MAX_TENANTS:
                 self._buckets.popitem(last=False)
         return 0 if passes else max(1, math.ceil((1 - tokens) / rate))
+
+    def give_back(self, tenant: str) -> None:
+        """The request that passed will be counted when it is tried again."""
+        with self._lock:
+            if tenant in self._buckets:
+                tokens, at = self._buckets[tenant]
+                self._buckets[tenant] = (tokens + 1, at)

@@ -16,10 +16,14 @@ from sqlalchemy.exc import DBAPIError
 
 from deployments.serving.releases import Serving
 from infra.database.connect import transact
+from infra.database.deadline import within
 from infra.database.tables import predictions_of
 from tasks.domain.errors import OrchardError
 
 DEADLINE_MS = 100
+PATIENCE_S = 0.3
+"""After so long a database that does not even keep its own deadline is given up."""
+
 OPEN_S = 5.0
 """After a lookup that failed or came too late, so long there are no others."""
 
@@ -37,7 +41,8 @@ class Precomputed:
             return {}
         records, keys = serving.space.records, list(row_keys)
         try:
-            found = transact(records.url, lambda c: _stored(c, serving, keys), patient=False)
+            with within(PATIENCE_S):
+                found = transact(records.url, lambda c: _stored(c, serving, keys), patient=False)
         except (OrchardError, DBAPIError):
             with self._lock:
                 self._until = self._clock() + OPEN_S

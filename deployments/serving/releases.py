@@ -10,11 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from deployments.serving.breaker import Breaker
 from deployments.serving.cache import ModelCache, TenantModels
 from infra.database.cluster import connected_cluster
+from infra.database.deadline import within
 from infra.database.serving import Deployed, ServingView
 from infra.settings import Settings
 from infra.space import TenantSpace, open_space
@@ -38,6 +41,15 @@ IDLE_S = 1_800.0
 PAUSE_S = 2.0
 """After a release could not be opened, so long nobody tries again: requests do not wait for what is away."""
 
+OPENERS = 4
+"""So many releases are opened at a time."""
+
+WAIT_S = 10.0
+"""So long a request waits for a release that is being opened; the next one may find it open."""
+
+OPEN_WITHIN_S = 30.0
+"""So long what it asks of the databases to be opened may take."""
+
 KEPT_GROUPS = 2
 """Row groups of a release's files that stay in memory beside the cache of models."""
 
@@ -52,6 +64,7 @@ class Serving:
     use_case: UseCase
     version: int
     scorer: Scorer
+    models: TenantModels
     reader: RowReader
     mark: str
     used_at: float
@@ -61,10 +74,18 @@ class Serving:
 class Releases:
     """The open releases of this process."""
 
-    def __init__(self, settings: Settings, cache: ModelCache, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cache: ModelCache,
+        breaker: Breaker | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings, self._cache, self._clock = settings, cache, clock
+        self._breaker = breaker or Breaker()
+        self._openers = ThreadPoolExecutor(OPENERS, thread_name_prefix="open-release")
+        self._opening: dict[Name, tuple[float, Future[Serving]]] = {}
         self._open: dict[Name, Serving] = {}
-        self._locks: dict[Name, threading.Lock] = {}
         self._failed: dict[Name, tuple[float, OrchardError]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -78,6 +99,7 @@ class Releases:
     def close(self) -> None:
         """Stops keeping up."""
         self._stop.set()
+        self._openers.shutdown(wait=False, cancel_futures=True)
 
     def opened(self) -> int:
         """How many releases are open."""
@@ -88,33 +110,52 @@ class Releases:
         silent = self._clock() - self._heard_at
         return silent if silent > STALE_S else 0.0
 
+    def open_already(self, tenant: str, use_case: str) -> Serving | None:
+        """The open release of a use case, if it is open. Waits for nothing."""
+        found = self._open.get((tenant, use_case))
+        if found is not None:
+            found.used_at = self._clock()
+        return found
+
     def serving(self, tenant: str, use_case: str) -> Serving:
         """The open release of a use case; opened, if this is its first request. Raises `NotFound` without one,
         `DatabaseUnavailable` or `StorageUnavailable` where it cannot be opened now, `Tampered`."""
-        name = (tenant, use_case)
-        found = self._open.get(name)
-        if found is None:
-            found = self._opened(name)
-        found.used_at = self._clock()
-        return found
+        return self.open_already(tenant, use_case) or self._opened((tenant, use_case))
 
     def _opened(self, name: Name) -> Serving:
+        """Opens it in a thread of its own, however many ask; whoever asks waits so long and no longer."""
         with self._lock:
-            lock = self._locks.setdefault(name, threading.Lock())
-        with lock:  # however many ask first, one opens it
             if (found := self._open.get(name)) is not None:
                 return found
             failed_at, error = self._failed.get(name, (0.0, None))
             if error is not None and self._clock() - failed_at < PAUSE_S:
                 raise error
-            try:
-                deployed = self._deployed()
+            since, opening = self._opening.get(name, (0.0, None))
+            if opening is None:
+                since, opening = self._clock(), self._openers.submit(self._open_first, name)
+                self._opening[name] = since, opening
+        try:
+            return opening.result(timeout=max(0.0, since + WAIT_S - self._clock()))
+        except TimeoutError:
+            raise StorageUnavailable(
+                "the release is not open yet", where=".".join(name), hint="try again in some seconds"
+            ) from None
+
+    def _open_first(self, name: Name) -> Serving:
+        try:
+            # The deadline of the first question would be that of all: a release may take longer to fetch.
+            deployed = self._breaker.ask(self._deployed)
+            with within(OPEN_WITHIN_S):
                 found = self._open[name] = self._open_release(name, deployed)
-            except (DatabaseUnavailable, StorageUnavailable) as problem:
-                self._failed[name] = (self._clock(), problem)
-                raise
+        except (DatabaseUnavailable, StorageUnavailable) as problem:
+            self._failed[name] = (self._clock(), problem)
+            raise
+        else:
             self._failed.pop(name, None)
             return found
+        finally:
+            with self._lock:
+                self._opening.pop(name, None)
 
     def _deployed(self) -> Deployed:
         asked_at = self._clock()
@@ -138,6 +179,7 @@ class Releases:
                 use_case=use_case,
                 version=version,
                 scorer=scorer,
+                models=models,
                 reader=RowReader(use_case, convert, space.pseudonyms),
                 mark=deployed.marks.get(tenant, ""),
                 used_at=self._clock(),
@@ -153,17 +195,15 @@ class Releases:
 
     def refresh(self) -> None:
         """Replaces what serves no more, and closes what nobody asks for."""
-        if not self._open:
-            self._deployed()
-            return
-        deployed, now = self._deployed(), self._clock()
+        deployed, now = self._breaker.ask(self._deployed, anyway=True), self._clock()
         for name, serving in list(self._open.items()):
             tenant, _ = name
             if tenant not in deployed.marks or name not in deployed.champions or now - serving.used_at > IDLE_S:
                 self._drop(name, serving)
             elif (deployed.champions[name], deployed.marks[tenant]) != (serving.version, serving.mark):
                 try:
-                    self._open[name] = self._open_release(name, deployed)
+                    with within(OPEN_WITHIN_S):
+                        self._open[name] = self._open_release(name, deployed)
                 except OrchardError as error:
                     logger.warning("release %d of %s.%s cannot be opened: %s", deployed.champions[name], *name, error)
                     continue

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from deployments.overhead import own_reading, readings
 from infra.database.cluster import connected_cluster
+from infra.database.deadline import within
 from infra.database.online_usage import OnlineUnit, Used, book_online
 from infra.database.overhead import record_overhead
 from infra.metering import process_cpu_s
@@ -37,8 +38,10 @@ class For(NamedTuple):
 
 @dataclass
 class Measured:
-    """A request in progress: whoever answers it says how much came in and went out."""
+    """A request in progress: whoever answers it says how much came in and went out, and that it is none yet where
+    somebody else will go on with it."""
 
+    requests: int = 1
     rows: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
@@ -78,7 +81,7 @@ class RequestMeter:
             spent = time.thread_time() - cpu_s
             with self._lock:
                 used = self._waiting.setdefault(whom, Used())
-                used.requests += 1
+                used.requests += measured.requests
                 used.rows += measured.rows
                 used.bytes_in += measured.bytes_in
                 used.bytes_out += measured.bytes_out
@@ -93,7 +96,8 @@ class RequestMeter:
 
     def _try_to_book(self) -> None:
         try:
-            self.book()
+            with within(EVERY_S):
+                self.book()
         except OrchardError as error:  # nothing is lost: it is added to what comes next
             logger.warning("what requests used waits to be booked: %s", error)
         except Exception:  # a thread that ends would book nothing more

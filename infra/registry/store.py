@@ -44,6 +44,13 @@ def _before_import() -> None:
         os.environ.setdefault(name, value)
 
 
+def import_mlflow() -> None:
+    """What `client` would import on first use, for those whom that would keep waiting then."""
+    _before_import()
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def client(uri: str) -> Any:
     """A client of the tracking store and model registry at `uri` (a database URL, or http). MLflow is
     imported here, on first use.

@@ -38,12 +38,13 @@ def row_keys_of(columns: RowColumns, use_case: UseCase) -> list[str]:
     ]
 
 
-def predict_rows(scorer: Scorer, use_case: UseCase, columns: RowColumns, explain: bool = False) -> list[dict[str, Any]]:
+def predict_rows(
+    scorer: Scorer, names: Sequence[str], columns: RowColumns, explain: bool = False
+) -> list[dict[str, Any]]:
     """One answer per row: partition, prediction (or label and probabilities), baseline, answer, fallback, model_run.
 
-    With `explain`, also what each feature contributes: see `tasks.online.explain`.
+    `names` are the rows' partitions. With `explain`, also what each feature contributes: see `tasks.online.explain`.
     """
-    names = partitions_of(columns, use_case)
     places = {name: place for place, name in enumerate(dict.fromkeys(names))}
     codes = np.array([places[name] for name in names], dtype=np.int64)
     partitions = list(places)

@@ -63,6 +63,8 @@ class RowColumns:
         values = self._values[name]
         if isinstance(values, np.ndarray) and values.dtype == np.float64:
             return np.where(np.isfinite(values), values, np.nan)
+        if len(values) == 1 and type(values[0]) is float:
+            return np.array(values) if math.isfinite(values[0]) else np.array([math.nan])
         return np.array([self._number(value) for value in values], dtype=np.float64)
 
     def _number(self, value: Value) -> float:

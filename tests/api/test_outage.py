@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from deployments.api.keyring import KEPT_S, TRUSTED_S, Keyring
+from deployments.serving.breaker import OPEN_S, Breaker
+from deployments.serving.releases import REFRESH_S
 from infra import postgres
 from infra.database.cluster import started_cluster
 from infra.database.keys import Keys
@@ -18,7 +20,7 @@ from infra.database.operator import Operator
 from infra.settings import Settings, load_settings
 from tasks.domain.access import Role
 from tasks.domain.errors import DatabaseUnavailable
-from tests.api.served import problem, serve
+from tests.api.served import problem, serve, wait_for
 from tests.samples import sample_tenant
 
 WRONG = f"orc_{'x' * 43}"
@@ -43,7 +45,7 @@ def test_without_a_database(own: Settings) -> None:
     _, unseen = keys.create("dark", "unseen")
     _, brief = keys.create("dark", "brief", life=timedelta(hours=1))
     now, today = [0.0], [datetime.now(UTC)]
-    ring = Keyring(own, clock=lambda: now[0], now=lambda: today[0])
+    ring = Keyring(own, Breaker(lambda: now[0]), clock=lambda: now[0], now=lambda: today[0])
     with serve(own) as api, api.client(reader) as known, api.client(unseen) as stranger, api.client("odd") as nobody:
         assert known.get("/v1/key").status_code == 200
         for key in (reader, brief):
@@ -68,14 +70,17 @@ def test_without_a_database(own: Settings) -> None:
         today[0] += timedelta(hours=1)
         assert ring.holder(brief) is None
         now[0] = TRUSTED_S
-        now[0] += KEPT_S
+        now[0] += OPEN_S
         with pytest.raises(DatabaseUnavailable):
             ring.holder(reader)
         assert not ring.remembers(reader)
 
         keys = Keys(started_cluster(own))
+        with pytest.raises(DatabaseUnavailable, match="a moment ago"):
+            ring.holder(reader)
+        now[0] += OPEN_S
         assert ring.holder(reader) is not None
-        assert stranger.get("/v1/key").status_code == 200
+        wait_for(lambda: stranger.get("/v1/key").status_code == 200, REFRESH_S + 1)  # requests do not find it out
         assert known.get("/v1/uploads").status_code == 200
         keys.revoke("dark", reader_id)
         now[0] += KEPT_S

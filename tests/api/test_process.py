@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.api.__main__ import HEADROOM_MB
 from deployments.api.lockouts import FAILURES
@@ -55,3 +57,53 @@ def test_it_serves_and_its_log_holds_no_query_and_no_key(tmp_path: Path) -> None
     assert "not in the audit: Report(action='access.lockout'" in text  # there is no database to take it
     assert "hidden" not in text
     assert "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_a_scrape_answers_for_all_processes(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHARD_", "PREFECT_"))}
+    environment |= {"ORCHARD_HOME": str(tmp_path / "home"), "ORCHARD_API_PORT": str(port)}
+    environment["ORCHARD_API_PROCESSES"] = "2"
+    url = f"http://127.0.0.1:{port}"
+
+    def counted() -> dict[str, float]:
+        """How often each process says that `/healthz` was asked for."""
+        found: dict[str, float] = {}
+        for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", trust_env=False).text):
+            for sample in family.samples:
+                if sample.name == "orchard_releases_open":
+                    found.setdefault(sample.labels["process"], 0)
+                if sample.name == "orchard_http_requests_total" and sample.labels["route"] == "/healthz":
+                    found[sample.labels["process"]] = sample.value
+        return found
+
+    def answers() -> bool:
+        try:
+            return counted().keys() == {"0", "1"}
+        except httpx.TransportError:
+            return False
+
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([sys.executable, "-m", "deployments.api"], env=environment, stdout=file, stderr=file)
+    try:
+        wait_for(answers, 90)
+        asked = 0
+        while min(counted().values()) < 5:  # each connection is a new one: the system gives it to either process
+            assert asked < 1000, counted()
+            assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+            asked += 1
+        wait_for(lambda: sum(counted().values()) == asked, 5)
+        for _ in range(20):  # whichever of them answers
+            assert sum(counted().values()) == asked
+        before = counted()
+        workers = [each for each in psutil.Process(process.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+        assert len(workers) == 2
+        workers[0].kill()
+        wait_for(lambda: answers() and sorted(counted().values())[0] == 0, 60)  # its successor begins anew
+        assert max(counted().values()) in before.values()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

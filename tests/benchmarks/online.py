@@ -1,7 +1,9 @@
 """Online scoring under load, beside `mlflow models serve` on the same machine in the same run.
 
 `make bench-online` (needs Debian's `wrk`). The models are LightGBM's, 100 trees of 31 leaves; what is measured is the
-API of one process with authentication and validation on.
+API of one process with authentication and validation on. MLflow serves in one process, too, three times: a model that
+checks its rows (`log_model` with a signature, as MLflow advises), the same one without, and Orchard's whole release.
+All predict the same row with the same trees, and must agree. Only answers of 2xx count.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import lightgbm
 import numpy as np
+import pandas as pd
 import psutil
 from rich.console import Console
 
@@ -52,6 +56,7 @@ BOOSTERS = 32
 """So many different models are trained; the partitions take turns with their bytes."""
 
 CACHED = 500
+ROUNDS = 3
 PORT, MLFLOW_PORT = 8790, 8791
 SCRIPT = """
 local number = {first}
@@ -100,15 +105,23 @@ def wrk(
     failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done)))
     if errors := re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", done):
         failed += sum(map(int, errors.groups()))
-    found = re.search(r"Requests/sec:\s+([0-9.]+)", done)
+    found = re.search(r"(\d+) requests in ([0-9.]+)s", done)
     assert found is not None, done
-    return Load(float(found[1]), _ms(done, "50%"), _ms(done, "99%"), failed)
+    good = int(found[1]) - sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done)))
+    return Load(good / float(found[2]), _ms(done, "50%"), _ms(done, "99%"), failed)
 
 
 def _ms(text: str, percentile: str) -> float:
     found = re.search(rf"{percentile}\s+([0-9.]+)(us|ms|s)\b", text)
     assert found is not None, text
     return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
+
+
+def split(columns: Sequence[str]) -> str:
+    """The row of partition 0, as MLflow's server wants it."""
+    values = {"unit": 0, "step": 1}
+    data = [[values.get(name, 0.5) for name in columns]]
+    return json.dumps({"dataframe_split": {"columns": list(columns), "data": data}})
 
 
 def boosters() -> list[lightgbm.Booster]:
@@ -164,32 +177,64 @@ def api(platform: Platform) -> Iterator[psutil.Process]:
 
 
 @contextmanager
-def mlflow_serves(booster: lightgbm.Booster, folder: Path) -> Iterator[str]:
-    """MLflow's own scoring server with one of the models."""
-    import mlflow.lightgbm
-
-    requirements = [f"{name}" for name in ("mlflow", "lightgbm")]
-    mlflow.lightgbm.save_model(booster, str(folder / "mlflow"), pip_requirements=requirements)
+def mlflow_serves(model: Path, port: int, log: Path) -> Iterator[psutil.Process]:
+    """MLflow's own scoring server of a model, with as many processes as it starts by default: one."""
     command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "mlflow"), "-h", "127.0.0.1", "-p",
-        str(MLFLOW_PORT), "--env-manager", "local",
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-h", "127.0.0.1", "-p", str(port),
+        "--env-manager", "local",
     ]  # fmt: skip
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    process = subprocess.Popen(
-        command, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{MLFLOW_PORT}"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, env={**os.environ, "PATH": path}, stdout=file, stderr=file, start_new_session=True
+        )
     try:
-        deadline = time.monotonic() + 60
-        while not servers.answers(f"{url}/ping"):
+        deadline = time.monotonic() + 120
+        while not servers.answers(f"http://127.0.0.1:{port}/ping"):
             if time.monotonic() > deadline or process.poll() is not None:
-                raise RuntimeError("mlflow models serve did not come up")
+                raise RuntimeError(f"mlflow models serve did not come up: {log.read_text()[-500:]}")
             time.sleep(0.3)
-        yield url
+        tree = psutil.Process(process.pid).children(recursive=True)
+        serving = [each for each in tree if any("uvicorn" in word for word in each.cmdline())]
+        workers = [each for each in serving if not each.children()]
+        assert len(workers) == 1, [each.cmdline() for each in tree]
+        yield workers[0]
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+def mlflow_models(booster: lightgbm.Booster, folder: Path) -> tuple[Path, Path]:
+    """One of the models as MLflow saves it: with a signature, and without."""
+    import mlflow.lightgbm
+    from mlflow.models import infer_signature
+
+    rows = pd.DataFrame([[0.5] * len(FEATURES)], columns=list(FEATURES))
+    checked, unchecked = folder / "mlflow-checked", folder / "mlflow-unchecked"
+    requirements, signature = ["mlflow", "lightgbm"], infer_signature(rows, np.array([0.5]))
+    mlflow.lightgbm.save_model(booster, str(checked), pip_requirements=requirements, signature=signature)
+    mlflow.lightgbm.save_model(booster, str(unchecked), pip_requirements=requirements)
+    return checked, unchecked
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that is compared: where it answers, what it is asked, and its process."""
+
+    name: str
+    url: str
+    path: str
+    body: str
+    process: psutil.Process
+    key: str = ""
+
+    def answer(self) -> float:
+        """What it predicts for partition 0."""
+        body = self.body % 0 if "%d" in self.body else self.body
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
+        said = httpx.post(self.url + self.path, content=body, headers=headers, trust_env=False, timeout=60).json()
+        found = said["rows"][0]["prediction"] if "rows" in said else said["predictions"][0]
+        return float(found["prediction"] if isinstance(found, dict) else found)
 
 
 class Bench:
@@ -215,27 +260,15 @@ class Bench:
         texts = [booster.model_to_string().encode() for booster in made]
         folder = write_bundle(self.folder / "made", texts, self.partitions)
         steady, sweeping = self.tenant("steady", Tier.PREMIUM, folder), self.tenant("sweeping", Tier.PREMIUM, folder)
-        with mlflow_serves(made[0], self.folder) as url:
-            self.say("mlflow models serve")
-            body = json.dumps({"dataframe_split": {"columns": list(FEATURES), "data": [[0.5] * len(FEATURES)]}})
-            self.load(url, "/invocations", body, seconds=2)
-            theirs = self.load(url, "/invocations", body)
         add, url, path = self.results.add, f"http://127.0.0.1:{PORT}", f"/v1/{ONE}/predict"
         one, hundred = f'{{"rows": [{row("%d")}]}}', f'{{"rows": [{", ".join([row("7")] * 100)}]}}'
-        add("mlflow models serve", "single rows, 8 connections", theirs.per_s, "requests/s")
-        add("mlflow models serve", "p50", theirs.p50_ms, "ms")
-        add("mlflow models serve", "p99", theirs.p99_ms, "ms")
         with api(self.platform) as process:
-            self.load(url, path, one, key=steady, seconds=2)
-            self.say("warm single rows")
-            warm = self.load(url, path, one, key=steady)
-            add("warm single rows", "8 connections", warm.per_s, "requests/s")
-            add("warm single rows", "over MLflow's", warm.per_s / theirs.per_s, "×")
-            add("warm single rows", "p50", warm.p50_ms, "ms")
-            add("warm single rows", "p99", warm.p99_ms, "ms")
+            ours = Server("Orchard", url, path, one, process, steady)
+            warm = self.compared(ours, mlflow_models(made[0], self.folder))
             self.say("at half of that")
-            half = self.at(warm.per_s / 2, url, path, one, key=steady)
-            add("warm, half of saturation", "8 connections", half.per_s, "requests/s")
+            half = self.at(warm.per_s / 2, url, path, one, key=steady, connections=16)
+            add("warm, half of saturation", "16 connections", half.per_s, "requests/s")
+            add("warm, half of saturation", "p50", half.p50_ms, "ms")
             add("warm, half of saturation", "p99", half.p99_ms, "ms", 10.0)
             self.say("100 rows a request")
             many = self.load(url, path, hundred, key=steady)
@@ -266,14 +299,49 @@ class Bench:
 
     failed = 0
 
+    def compared(self, ours: Server, models: tuple[Path, Path]) -> Load:
+        """Single rows, warm, against MLflow: all servers are up, and take turns. The median of the rounds, ours."""
+        add, space = self.results.add, self.platform.open_space("steady")
+        names = ("MLflow, rows checked", "MLflow, rows unchecked", "MLflow, Orchard's release")
+        bodies = [split(FEATURES), split(FEATURES), split(("unit", "step", *FEATURES))]
+        with ExitStack() as stack:
+            release = stack.enter_context(space.registry.production.opened(space.registry.release(ONE, 1).source))
+            compared = [ours]
+            for number, (name, body, model) in enumerate(zip(names, bodies, (*models, release), strict=True)):
+                port, log = MLFLOW_PORT + number, self.folder / f"mlflow-{number}.log"
+                process = stack.enter_context(mlflow_serves(model, port, log))
+                compared.append(Server(name, f"http://127.0.0.1:{port}", "/invocations", body, process))
+            said = {each.name: each.answer() for each in compared}
+            assert max(said.values()) - min(said.values()) < 1e-9, said
+            for each in compared:
+                self.load(each.url, each.path, each.body, key=each.key, seconds=3)
+            found: dict[str, list[tuple[Load, float]]] = {each.name: [] for each in compared}
+            for number in range(ROUNDS):
+                self.say(f"single rows, warm, round {number + 1} of {ROUNDS}")
+                for each in compared:
+                    before = sum(each.process.cpu_times()[:2])
+                    load = self.load(each.url, each.path, each.body, key=each.key)
+                    spent_s = sum(each.process.cpu_times()[:2]) - before
+                    found[each.name].append((load, 1e6 * spent_s / (load.per_s * self.seconds)))
+        middle = {name: sorted(each, key=lambda one: one[0].per_s)[ROUNDS // 2] for name, each in found.items()}
+        for name, (load, cpu_us) in middle.items():
+            add(name, "warm single rows, 8 connections", load.per_s, "requests/s")
+            for label, value in (("p50", load.p50_ms), ("p99", load.p99_ms)):
+                add(name, label, value, "ms")
+            add(name, "CPU per request", cpu_us, "µs")
+        for name in names:
+            add("Orchard", f"over {name}", middle["Orchard"][0].per_s / middle[name][0].per_s, "×")
+            add("Orchard", f"CPU, {name} over it", middle[name][1] / middle["Orchard"][1], "×")
+        return middle["Orchard"][0]
+
     def load(self, url: str, path: str, body: str, **options: Any) -> Load:
         found = wrk(url, path, body, **{"seconds": self.seconds, **options})
         self.failed += found.failed
         return found
 
     def at(self, per_s: float, url: str, path: str, body: str, connections: int = 8, **options: Any) -> Load:
-        """About so many requests a second: each connection pauses before its next one."""
-        return self.load(url, path, body, connections=connections, pause_ms=1000 * connections / per_s, **options)
+        """About so many requests a second: each connection pauses before its next one, which then takes about 1 ms."""
+        return self.load(url, path, body, connections=connections, pause_ms=1000 * connections / per_s - 1, **options)
 
     @contextmanager
     def beside(self, url: str, path: str, body: str, key: str) -> Iterator[None]:

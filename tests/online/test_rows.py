@@ -134,9 +134,10 @@ def test_rows_are_answered_as_those_of_files(tmp_path: Path, use_case: UseCase, 
     assert partitions_of(read, use_case) == partition_names(frame, use_case.partition_by, types).tolist()
     expected = scorer.predict(frame)
     reader = RowReader(use_case, convert, PSEUDONYMS)
-    together = predict_rows(scorer, use_case, read)
+    together = predict_rows(scorer, partitions_of(read, use_case), read)
     for number, answer in enumerate(together):
-        single = predict_rows(scorer, use_case, reader.read([rows[number]]))[0]
+        alone = reader.read([rows[number]])
+        single = predict_rows(scorer, partitions_of(alone, use_case), alone)[0]
         assert single == answer
         wanted = expected.iloc[number]
         for name in ("partition", "answer", "fallback", "model_run"):
@@ -160,7 +161,8 @@ def test_contributions_add_up(tmp_path: Path) -> None:
     columns = list(use_case.columns_for(Purpose.SCORING))
     plain = frame[columns].astype(object).where(frame[columns].notna(), None)
     rows = [{name: _json(value) for name, value in row.items()} for row in plain.to_dict("records")]
-    answers = predict_rows(scorer, use_case, RowReader(use_case, convert, PSEUDONYMS).read(rows), explain=True)
+    read = RowReader(use_case, convert, PSEUDONYMS).read(rows)
+    answers = predict_rows(scorer, partitions_of(read, use_case), read, explain=True)
     explained = [(a, r) for a, r in zip(answers, rows, strict=True) if a["contributions"] is not None]
     assert len(explained) > 100
     for answer, row in explained:
