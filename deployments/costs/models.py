@@ -13,6 +13,9 @@ from infra.database.model_costs import model_costs
 from infra.database.prices import PriceBooks
 from tasks.costs.worth import saved, worth
 
+FINE = Decimal("0.000000001")
+"""Models cost little."""
+
 
 class Judged(NamedTuple):
     """One row per partition with a model of its own (`tasks.costs.worth.WORTH`), and the currency of its cost."""
@@ -30,8 +33,8 @@ class Judged(NamedTuple):
         return {
             "models": len(self.rows),
             "do_not_earn": int((~self.rows["earns"]).sum()),
-            "cost": sum(self.rows["cost"], Decimal(0)).quantize(Decimal("0.000001")),
-            "saved": self.saved.quantize(Decimal("0.000001")),
+            "cost": sum(self.rows["cost"], Decimal(0)).quantize(FINE),
+            "saved": self.saved.quantize(FINE),
             "currency": self.currency,
         }
 
