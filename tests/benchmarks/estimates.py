@@ -204,7 +204,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-estimates", description=__doc__)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2, help="threads of a run")
+    parser.add_argument("--tenants", default=",".join(case.name for case in CASES), help="some of them; all by default")
     options = parser.parse_args()
+    chosen = options.tenants.split(",")
     console, started = Console(), time.monotonic()
     if not console.is_terminal:
         console.width = 150
@@ -217,6 +219,8 @@ def main() -> None:
             warm_up.run(warm_up.admit(purpose, 1.0))
         outcomes = []
         for number, case in enumerate(CASES):
+            if case.name not in chosen:
+                continue
             customer = Customer(running, case, Path(folder), options.seed)
             live(customer)
             outcomes.append(compare(customer, scores=number % 2 == 0))
