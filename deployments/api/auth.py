@@ -60,8 +60,9 @@ async def caller_of(
 ) -> Caller:
     """The caller, if its key has the role that the route needs."""
     [role] = map(Role, needed.scopes)  # a route that says none lets nobody in
-    if credentials is not None and service.keyring.known(credentials.credentials) is not None:
-        return _caller(request, service, credentials, role, acts_for)  # nobody is asked, so nothing is waited for
+    key = service.keyring.known(credentials.credentials) if credentials is not None else None
+    if key is not None:
+        return _let_in(request, key, role, acts_for)  # nobody is asked, so nothing is waited for
     return await run_in_threadpool(_caller, request, service, credentials, role, acts_for)
 
 

@@ -21,7 +21,8 @@ KEPT_S = 2.0
 TRUSTED_S = 600.0
 """So long it is taken for good while the database does not answer."""
 
-MOMENT_S = 0.1
+AHEAD_S, MOMENT_S = 0.6, 0.1
+"""So long before that, one request asks again, and the others are let in meanwhile: not all of them wait at once."""
 
 MAX_KEPT = 10_000
 
@@ -47,6 +48,7 @@ class Keyring:
         self._settings, self._clock, self._now = settings, clock, now
         self._breaker = breaker or Breaker()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._renewing: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def remembers(self, key: str) -> bool:
@@ -59,8 +61,14 @@ class Keyring:
 
     def known(self, key: str) -> ApiKey | None:
         """Whose key it is, if `holder` would say so and ask nobody, neither now nor in a moment."""
-        kept = self._kept.get(digest_of(key))
-        if kept is None or self._clock() >= kept.fresh_until - MOMENT_S or self._expired(kept.key):
+        digest, now = digest_of(key), self._clock()
+        kept = self._kept.get(digest)
+        if kept is None or now >= kept.fresh_until - MOMENT_S or self._expired(kept.key):
+            return None
+        if now >= kept.fresh_until - AHEAD_S and self._renewing.get(digest) != kept.fresh_until:
+            self._renewing[digest] = kept.fresh_until
+            if len(self._renewing) > MAX_KEPT:
+                self._renewing.clear()
             return None
         return kept.key
 
@@ -72,7 +80,7 @@ class Keyring:
         digest, asked_at = digest_of(key), self._clock()
         with self._lock:
             kept = self._kept.get(digest)
-        if kept is None or asked_at >= kept.fresh_until:
+        if kept is None or asked_at >= kept.fresh_until - AHEAD_S:
             kept = self._asked(key, kept, asked_at)
             with self._lock:
                 self._keep(digest, kept)

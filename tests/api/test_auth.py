@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from deployments.api.keyring import KEPT_S, Keyring
+from deployments.api.keyring import AHEAD_S, KEPT_S, Keyring
 from infra.database.cluster import Cluster
 from infra.database.keys import Keys
 from infra.database.operator import Operator
@@ -70,9 +70,12 @@ def test_a_good_key_is_kept_for_a_moment_and_a_bad_one_never(
     ring = Keyring(settings, clock=lambda: now[0])
     assert tenant_of(ring, key) == "api-kept"
     keys.revoke("api-kept", key_id)
-    now[0] = KEPT_S - 0.01
+    now[0] = KEPT_S - AHEAD_S - 0.01
     assert tenant_of(ring, key) == "api-kept"
+    now[0] = KEPT_S - AHEAD_S
+    assert [ring.known(key) is None for _ in range(3)] == [True, False, False]  # one asks, the others do not wait
     now[0] = KEPT_S
+    assert ring.known(key) is None
     assert tenant_of(ring, key) is None
 
 
