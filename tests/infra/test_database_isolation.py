@@ -212,6 +212,22 @@ def test_the_tables_are_those_of_the_classes(operator: Operator) -> None:
         assert compare_metadata(context, metadata) == []
 
 
+def test_a_newer_schema_is_no_crash(postgres: Cluster) -> None:
+    def stamp(version: str) -> str:
+        known = text("SELECT version_num FROM alembic_version")
+        with engine(postgres.operator_url).begin() as connection:
+            before = str(connection.scalar(known))
+            connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+        return before
+
+    before = stamp("9999")
+    try:
+        with pytest.raises(InvalidDefinition, match="newer than this version of Orchard"):
+            migrate(postgres.operator_url)
+    finally:
+        stamp(before)
+
+
 def test_migrating_again_changes_nothing(postgres: Cluster, operator: Operator) -> None:
     with engine(postgres.operator_url).connect() as connection:
         revision = text("SELECT version_num, xmin::text FROM alembic_version")
