@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, delete, func, select
 
 from infra.database.audit import SOMEBODY, Actor, Audit
+from infra.database.budget_tables import BudgetRow
 from infra.database.cluster import SILOS, Cluster
 from infra.database.connect import transact
-from infra.database.budget_tables import BudgetRow
 from infra.database.price_tables import InvoiceRow, PriceBookRow
 from infra.database.rates import copy_rates, replace_rates, store_book
 from infra.database.tables import table
@@ -95,7 +95,7 @@ def _check_covers(connection: Connection, history: PriceHistory, book: PriceBook
     if first is not None and first < history.turns()[0]:
         raise InvalidDefinition(
             f"before price book {book.version!r} begins, there would be no prices",
-            expected=f"valid_from on {first.astimezone(ZoneInfo(book.timezone)):%Y-%m-%d}, as the first tenant, or before",
+            expected=f"valid_from by {first.astimezone(ZoneInfo(book.timezone)):%Y-%m-%d}, when the first tenant came",
             found=str(history.books[0].valid_from),
             hint="let a book with prices of 0 come before it, if nothing is to be charged for that time",
         )

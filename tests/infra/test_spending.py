@@ -172,6 +172,7 @@ def test_a_silo_is_asked_where_its_rows_are(make_records: MakeRecords, budgets: 
     set_cpu_prices(budgets.cluster, "standard")
     budgets.set(budget("apart", "10"))
     work(budgets, "apart", 11, "a", url=budgets.cluster.silo_url("apart"))
+    work(budgets, "apart", 11, "a")  # a move has not removed it here yet
     assert records.excess("sales") is not None
     [standing] = budgets.standings(budgets.all())
     assert (standing.level, standing.spent) == (Level.HARD, Decimal(11))
@@ -250,6 +251,10 @@ def test_the_platforms_budget_is_shared_out_by_priority(make_records: MakeRecord
     excess = last.excess("sales")
     assert excess is not None
     assert "humble's share of the platform's budget" in excess.message
+    row = transact(
+        last.url, lambda connection: connection.execute(text("SELECT * FROM budget_shares")).mappings().one()
+    )
+    assert (row["tenant"], row["stop_at"], "hard" in row) == ("humble", Decimal(40), False)  # nor does it see 100
     assert excess.limit == Decimal(40)
     assert first.excess("sales") is None
     work(budgets, "premier", 40, "d")
@@ -287,6 +292,7 @@ def test_who_sets_and_removes_budgets_is_in_the_audit(make_records: MakeRecords,
         "DELETE FROM budget_alerts",
         "UPDATE jobs SET held = NULL",
         "UPDATE price_rates SET cpu_hour = 0",
+        "UPDATE usage SET cpu_s = 0",
     ],
 )
 def test_a_tenant_may_read_and_not_raise_its_budget(
