@@ -18,6 +18,7 @@ from infra.database.connect import transact
 from infra.database.operator import Operator
 from infra.database.queue import Queue
 from infra.database.records import PostgresRecords
+from infra.database.slots import busy_slots
 from infra.database.spending import month_of, month_start
 from tasks.domain.budget import Budget, Level, Period
 from tasks.domain.errors import NotFound
@@ -208,6 +209,11 @@ def test_a_job_that_may_not_spend_more_keeps_its_tries(make_records: MakeRecords
     records.postpone(job.job_id, 1, "over budget: x")
     found = records.job(job.job_id)
     assert (found.status, found.error) == ("waiting", "over budget: x")
+    _sql(
+        budgets.cluster.operator_url,
+        "UPDATE jobs SET submitted_at = now() - interval '5 days', pool = 'tier-standard', tier = 'standard'",
+    )
+    assert len(busy_slots(budgets.cluster, NOW - timedelta(days=7), NOW)) == 0  # it does not hold a slot for five days
     assert transact(budgets.cluster.operator_url, lambda connection: connection.scalar(tries)) == before
 
 
@@ -292,7 +298,6 @@ def test_who_sets_and_removes_budgets_is_in_the_audit(make_records: MakeRecords,
         "DELETE FROM budget_alerts",
         "UPDATE jobs SET held = NULL",
         "UPDATE price_rates SET cpu_hour = 0",
-        "UPDATE usage SET cpu_s = 0",
     ],
 )
 def test_a_tenant_may_read_and_not_raise_its_budget(
