@@ -47,7 +47,9 @@ def try_to_review(settings: Settings | None = None) -> None:
 
 @contextmanager
 def reviewed_budgets() -> Iterator[None]:
-    """Reviews budgets when the block has ended, however it did."""
+    """Reviews budgets before the block, for work that no dispatch has handed out, and when it has ended, however it
+    did."""
+    try_to_review()
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from prefect import flow
 
 from infra.database.cluster import connected_cluster
+from infra.database.handover import all_use_cases
 from infra.database.operator import Operator
 from infra.database.storage_readings import Stored, database_bytes, record_stored
 from infra.lake.files import stored_files
@@ -44,13 +45,15 @@ def read_storage(settings: Settings, tenants: Iterable[str] | None = None) -> li
 
 
 def _kept(space: TenantSpace) -> Iterator[Stored]:
-    registry, known = space.registry, {use_case.id for use_case in space.tenant.use_cases}
+    registry = space.registry
+    # Those that are switched off too: what they keep stays theirs, and is not counted once more as nobody's.
+    known = {use_case.id for use_case in all_use_cases(space.records.url, space.tenant.id)}
     places = {
         "lake": [space.location],
         "models": [registry.training_artifacts, registry.production_artifacts],
     }
     for place, locations in places.items():
-        sizes = Counter(dict.fromkeys(known, 0))
+        sizes = Counter(dict.fromkeys({*known, OF_NO_USE_CASE}, 0))
         for location in locations:
             for file in stored_files(location):
                 sizes[_use_case_of(file, known)] += file.size_bytes

@@ -74,7 +74,7 @@ def prices(
     file: Annotated[Path | None, typer.Option("--set", metavar="FILE", help="A price book to add.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the price books, or add one. One that is in use is never changed: a new version follows it."""
+    """Show the price books, or add one. What was invoiced keeps its prices: a new version begins later."""
     from infra.database.prices import PriceBooks
     from infra.definitions import load_prices
 

@@ -63,7 +63,7 @@ def print_forecasts(found: Sequence[Forecast], as_json: bool) -> None:
         note("no charge is told: no price book is valid today (orchard costs prices)")
 
 
-def ask_above(found: Sequence[Forecast], limit: Decimal, repeat: str) -> None:
+def ask_above(found: Sequence[Forecast], limit: Decimal) -> None:
     """Lets a run go on whose charge is within the limit, or that a person agrees to. Raises `NotAgreed` where nobody
     can be asked."""
     from flows.estimation import total_of
@@ -82,7 +82,7 @@ def ask_above(found: Sequence[Forecast], limit: Decimal, repeat: str) -> None:
         raise NotAgreed(
             f"{what}, and nobody can be asked",
             expected=f"at most {limit:,} {'' if charge is None else charge.currency}".strip(),
-            hint=f"{repeat} --yes goes on; {repeat} --dry-run shows what it would do",
+            hint="the same command with --yes goes on; with --dry-run it shows what it would do",
         )
     print_forecasts(found, as_json=False)
     if not typer.confirm(f"{what}; the limit is {limit:,}. Go on?", err=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from deployments.cli.output import Json, complain_of, console, note, show
 from deployments.platform import Platform, running_platform
 from infra.settings import load_settings
 from infra.space import TenantSpace
+from tasks.domain.budget import amount
 from tasks.domain.errors import OrchardError, OverBudget
 from tasks.domain.job import JobKind
 from tasks.domain.names import Purpose, Stage
@@ -145,7 +145,7 @@ def run(
             "--only-failed, --partition and --dataset-version are for training", param_hint="--stage"
         )
     settings = load_settings()
-    most = settings.ask_above if limit is None else _amount(limit)
+    most = settings.ask_above if limit is None else amount(limit)
     with running_platform(settings, prefect=not dry_run, report=note) as platform:
         space = platform.open_space(tenant)
         names = [use_case] if use_case else [each.id for each in space.tenant.use_cases]
@@ -161,7 +161,7 @@ def run(
                 print_forecasts(found, as_json)
                 return
             assert most is not None
-            ask_above(found, most, repeat=f"orchard run {tenant}{f' {use_case}' if use_case else ''}")
+            ask_above(found, most)
         if queue:
             _ask(platform, space, names, stage)
             return
@@ -174,17 +174,6 @@ def run(
                 run_stages(space, name, stage, only_failed, tuple(partition or ()), dataset_version) for name in names
             ]
             show(rows, as_json, title="runs")
-
-
-def _amount(text: str) -> Decimal:
-    """Raises `BadParameter` for what is no amount of money."""
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal("nan")
-    if not amount.is_finite() or amount < 0:
-        raise typer.BadParameter(f"{text!r} is no amount: a number such as 2.50 is expected", param_hint="--ask-above")
-    return amount
 
 
 def _ask(platform: Platform, space: TenantSpace, use_cases: list[str], stage: Stage | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from deployments.costs.ledgers import measure, parse_month
 from infra.database.cluster import Cluster
@@ -14,6 +15,9 @@ from tasks.costs.invoice import Invoice, invoice_of
 from tasks.costs.ledger import bills, ledger
 from tasks.domain.errors import InvalidDefinition, NotFound
 from tasks.domain.prices import Month
+
+CLOSES_AFTER = timedelta(minutes=5)
+"""Work that was booked just before midnight is stored, and processes of that night were read anew, by then."""
 
 
 def preview(cluster: Cluster, tenant: str, month: Month, until: datetime | None = None) -> Invoice:
@@ -53,11 +57,18 @@ def invoice(cluster: Cluster, tenant: str, month_text: str = "", *, issue: bool 
     found = preview(cluster, tenant, month)
     if not issue:
         return found
-    if datetime.now(UTC) < month.end:
-        raise InvalidDefinition(
-            f"{month} is not over", expected=f"from {month.end:%Y-%m-%d %H:%M %Z} on", hint="leave out --issue to look"
-        )
+    check_over(month, datetime.now(UTC))
     return _issued(cluster, found)
+
+
+def check_over(month: Month, now: datetime) -> None:
+    """Raises `InvalidDefinition` while something of the month may still be booked."""
+    closes = month.end.astimezone(UTC) + CLOSES_AFTER
+    if now < closes:
+        there = closes.astimezone(ZoneInfo(month.timezone))
+        raise InvalidDefinition(
+            f"{month} is not over", expected=f"from {there:%Y-%m-%d %H:%M %Z} on", hint="leave out --issue to look"
+        )
 
 
 def issue_all(cluster: Cluster, month_text: str) -> list[Invoice]:

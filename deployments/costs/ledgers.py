@@ -30,9 +30,9 @@ def parse_month(text: str, history: PriceHistory) -> Month:
         return Month.of(datetime.now(UTC), history.timezone)
     try:
         parsed = datetime.strptime(text.strip(), "%Y-%m")
+        return Month(year=parsed.year, month=parsed.month, timezone=history.timezone)
     except ValueError:
         raise InvalidDefinition("this is no month", expected="one such as 2026-11", found=text) from None
-    return Month(year=parsed.year, month=parsed.month, timezone=history.timezone)
 
 
 def measure(
@@ -60,9 +60,9 @@ def measure(
 
 
 def price(cluster: Cluster, months: Iterable[str] = ("",)) -> Priced:
-    """The ledgers of some months, of all tenants."""
+    """The ledgers of some months, each once, of all tenants."""
     history = PriceBooks(cluster).all()
-    parsed = [parse_month(month, history) for month in months]
+    parsed = dict.fromkeys(parse_month(month, history) for month in months)
     return Priced(history, [entry for month in parsed for entry in ledger(measure(cluster, month, history), history)])
 
 

@@ -143,7 +143,7 @@ SHARED = {
         SELECT tenant, use_case, period, :marker, 'soft' FROM budgets WHERE tenant = :tenant LIMIT 1
     """,
     "budget_shares": """
-        INSERT INTO budget_shares (tenant, month, stop_at, hard, currency) VALUES (:tenant, :marker, 0, 1, 'EUR')
+        INSERT INTO budget_shares (tenant, month, stop_at, currency) VALUES (:tenant, :marker, 0, 'EUR')
     """,
 }
 """What a silo, too, has in the database that all share."""

@@ -49,8 +49,8 @@ class BudgetAlertRow(SQLModel, table=True):
 
 
 class BudgetShareRow(SQLModel, table=True):
-    """One row per tenant and month: where it has to stop, by its share of the platform's budget, whose hard limit is
-    `hard`."""
+    """One row per tenant and month: where it has to stop, by its share of the platform's budget. How much that is in
+    all is not told: tenants read their row."""
 
     __tablename__ = "budget_shares"
     __table_args__ = (belongs_to("tenants", "tenant"),)
@@ -58,5 +58,4 @@ class BudgetShareRow(SQLModel, table=True):
     tenant: str = key_column()
     month: str = key_column()
     stop_at: Decimal = _money()
-    hard: Decimal = _money()
     currency: str = text_column()

@@ -73,8 +73,8 @@ class Held(NamedTuple):
     reason: str
 
 
-Spent = Mapping[tuple[str, str], Decimal]
-"""By tenant and use case."""
+Spent = Mapping[str, Mapping[str, Decimal]]
+"""By tenant, and then by use case."""
 
 
 @dataclass(frozen=True)
@@ -165,17 +165,17 @@ class Budgets:
         spent = self._spent([budget], budget.currency, datetime.now(UTC))
         claims = []
         for tenant in transact(self.cluster.operator_url, lambda c: c.scalars(select(TENANTS.c.tenant)).all()):
-            cost = sum((spent[key] for key in spent if key[0] == tenant), Decimal(0))
+            cost = sum(spent.get(tenant, {}).values(), Decimal(0))
             standing = own.get(tenant)
             need = max(Decimal(0), standing.limit - standing.spent) if standing is not None else Decimal(0)
             claims.append(Claim(tenant, cost, standing.budget.priority if standing else 0, need))
         limits = share_out(budget.hard, claims)
         rows = [
-            {"tenant": name, "month": month, "stop_at": stop_at, "hard": budget.hard, "currency": budget.currency}
+            {"tenant": name, "month": month, "stop_at": stop_at, "currency": budget.currency}
             for name, stop_at in limits.items()
         ]
         statement = insert(SHARES)
-        changed = {name: statement.excluded[name] for name in ("stop_at", "hard", "currency")}
+        changed = {name: statement.excluded[name] for name in ("stop_at", "currency")}
         statement = statement.on_conflict_do_update(index_elements=["tenant", "month"], set_=changed)
 
         def store(connection: Connection) -> None:
@@ -215,19 +215,20 @@ class Budgets:
         }
         return transact(self.cluster.operator_url, lambda connection: connection.execute(HOLD, values).rowcount)
 
-    def _spent(self, budgets: Sequence[Budget], currency: str, now: datetime) -> dict[tuple[str, str], Decimal]:
-        """Of the tenants that the budgets are about, in the database where each one's rows are."""
+    def _spent(self, budgets: Sequence[Budget], currency: str, now: datetime) -> Spent:
+        """Of the tenants that the budgets are about, in the database where each one's rows are: what a move has left
+        elsewhere does not count twice."""
         everybody = any(each.tenant is None for each in budgets)
         values: dict[str, object] = {"currency": currency, "since": month_start(now), "until": now + timedelta(days=1)}
         query = SPENT_BY_ALL if everybody else SPENT_BY_TENANTS
         if not everybody:
             values["tenants"] = sorted({str(each.tenant) for each in budgets})
-        found: dict[tuple[str, str], Decimal] = {}
-        for url in Operator(self.cluster).data_urls().values():
-            rows = transact(url, lambda connection: connection.execute(query, values).all())
-            for row in rows:
-                key = (row.tenant, row.use_case)
-                found[key] = found.get(key, Decimal(0)) + row.cost
+        found: dict[str, dict[str, Decimal]] = {}
+        urls = Operator(self.cluster).data_urls()
+        for silo, url in urls.items():
+            for row in transact(url, lambda connection: connection.execute(query, values).all()):
+                if silo is not None or row.tenant not in urls:
+                    found.setdefault(row.tenant, {})[row.use_case] = row.cost
         return found
 
     def _standings_of_runs(self, budgets: Sequence[Budget]) -> list[Standing]:
@@ -274,9 +275,8 @@ def _of_tenant(budget: Budget) -> bool:
 
 
 def _standing(budget: Budget, spent: Spent, month: str) -> Standing:
-    mine = {(tenant, use_case): cost for (tenant, use_case), cost in spent.items() if budget.tenant in (None, tenant)}
     if budget.tenant is None:
-        total = sum(mine.values(), Decimal(0))
+        total = sum((cost for each in spent.values() for cost in each.values()), Decimal(0))
     else:
-        total = covered(budget, {use_case: cost for (_, use_case), cost in mine.items()})
+        total = covered(budget, spent.get(budget.tenant, {}))
     return Standing(budget=budget, spent=total, limit=budget.hard, about=month)

@@ -44,7 +44,8 @@ class Invoices:
             for each in known:
                 if each.customer_since == invoice.customer_since:
                     return each
-            number = invoice.number if not known else f"{invoice.number}-{len(known) + 1}"
+            # A dot, because no tenant's name has one: `acme-2` may be another customer.
+            number = invoice.number if not known else f"{invoice.number}.{len(known) + 1}"
             now = connection.execute(select(func.now())).scalar_one()
             content = {**invoice.content, "number": number, "issued_at": now.isoformat()}
             issued = invoice._replace(number=number, content=content)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, delete, func, select
 
 from infra.database.audit import SOMEBODY, Actor, Audit
+from infra.database.budget_tables import BudgetRow
 from infra.database.cluster import SILOS, Cluster
 from infra.database.connect import transact
 from infra.database.price_tables import InvoiceRow, PriceBookRow
 from infra.database.rates import copy_rates, replace_rates, store_book
 from infra.database.tables import table
+from infra.database.usage_tables import MembershipRow
 from infra.definitions import DEFAULT_PRICES, load_prices
 from tasks.domain.errors import InvalidDefinition
 from tasks.domain.prices import Month, PriceBook, PriceHistory, rates
 
 BOOKS, INVOICES = table(PriceBookRow), table(InvoiceRow)
+BUDGETS, MEMBERSHIPS = table(BudgetRow), table(MembershipRow)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class PriceBooks:
         """Adds a book, or changes one that is not in use yet; false when it is there already, just like that.
 
         The first book of one's own takes the place of the default. Raises `InvalidDefinition` for a book that would
-        change what was charged already.
+        change what was charged already, leave the first tenant's time without prices, or end what budgets count in.
         """
 
         once = secrets.token_hex(16)
@@ -50,15 +54,16 @@ class PriceBooks:
             if billed is None and [each.version for each in before.books] == [load_prices().version]:
                 connection.execute(delete(BOOKS))
             store_book(connection, book)
+            _check_covers(connection, _history(connection), book)
             replace_rates(connection, rates(_history(connection)))
             Audit(self.cluster).add(connection, "prices.set", "done", by=self.by, once=once, version=book.version)
             return True
 
-        if not transact(self.cluster.operator_url, work):
-            return False
+        changed = transact(self.cluster.operator_url, work)
+        # Also of a book that is there already: whoever was cut off before all silos had it calls again.
         for tenant in transact(self.cluster.operator_url, lambda connection: connection.scalars(SILOS).all()):
             copy_rates(self.cluster.operator_url, self.cluster.silo_url(tenant))
-        return True
+        return changed
 
 
 def _history(connection: Connection) -> PriceHistory:
@@ -82,3 +87,23 @@ def _check(before: PriceHistory, book: PriceBook, billed: str | None) -> None:
     if billed is not None or [each.version for each in before.books] != [load_prices().version]:
         others = [each for each in before.books if each.version != book.version]
         PriceHistory(books=tuple(sorted([*others, book], key=lambda each: each.valid_from)))
+
+
+def _check_covers(connection: Connection, history: PriceHistory, book: PriceBook) -> None:
+    """Without a price, a month can neither be shown nor billed; without their currency's, budgets count nothing."""
+    first = connection.scalar(select(func.min(MEMBERSHIPS.c.since)))
+    if first is not None and first < history.turns()[0]:
+        raise InvalidDefinition(
+            f"before price book {book.version!r} begins, there would be no prices",
+            expected=f"valid_from by {first.astimezone(ZoneInfo(book.timezone)):%Y-%m-%d}, when the first tenant came",
+            found=str(history.books[0].valid_from),
+            hint="let a book with prices of 0 come before it, if nothing is to be charged for that time",
+        )
+    others = select(BUDGETS.c.currency).where(BUDGETS.c.currency != book.currency)
+    if (theirs := connection.scalar(others.limit(1))) is not None:
+        raise InvalidDefinition(
+            "budgets are in another currency than the price book, so that they would stop nothing any more",
+            expected=str(theirs),
+            found=book.currency,
+            hint="remove them first (orchard budgets list), and set them anew afterwards",
+        )

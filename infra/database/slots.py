@@ -21,7 +21,7 @@ BUSY = text(
            (percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM submitted_at - created_at)))
                ::double precision AS waited_95_s
     FROM jobs
-    WHERE submitted_at < :end AND coalesce(finished_at, now()) > :start AND pool IS NOT NULL
+    WHERE submitted_at < :end AND coalesce(finished_at, now()) > :start AND pool IS NOT NULL AND status <> 'waiting'
     GROUP BY tier, pool ORDER BY tier, pool
     """
 )
@@ -29,6 +29,7 @@ BUSY = text(
 
 def busy_slots(cluster: Cluster, start: datetime, end: datetime) -> pd.DataFrame:
     """One row per tier and work pool with a job between the two moments: `jobs`, seconds for which their last attempts
-    held a slot (`busy_s`), and how long half of them, and all but one in twenty, had waited."""
+    held a slot (`busy_s`), and how long half of them, and all but one in twenty, had waited. A job that waits again
+    holds none."""
     parameters = {"start": start, "end": end}
     return transact(cluster.operator_url, lambda connection: read_frame(connection, BUSY, parameters))

@@ -19,7 +19,7 @@ from infra.database.budget_tables import BudgetRow, BudgetShareRow
 from infra.database.connect import transact
 from infra.database.tables import table
 from infra.database.tenant_rows import TenantRows
-from tasks.domain.budget import Budget, Level, Period, Standing, money
+from tasks.domain.budget import PLACES, Budget, Level, Period, Standing, money
 from tasks.domain.run import Run
 
 BUDGETS, SHARES = table(BudgetRow), table(BudgetShareRow)
@@ -213,7 +213,8 @@ class BudgetRecords(TenantRows):
         limits = [Standing(budget=each, spent=Decimal(0), limit=each.hard, about="") for each in budgets]
         share = select(SHARES).where(self._own(SHARES), SHARES.c.month == month)
         for row in connection.execute(share).mappings():
-            whole = Budget(hard=row["hard"], soft=row["hard"], currency=row["currency"])
+            hard = max(row["stop_at"], PLACES)  # the platform's own is not a tenant's to know
+            whole = Budget(hard=hard, soft=hard, currency=row["currency"])
             mine_of_it = Standing(budget=whole, spent=Decimal(0), limit=row["stop_at"], about="", tenant=self.tenant)
             limits.append(mine_of_it)
         return limits

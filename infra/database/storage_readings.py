@@ -15,9 +15,9 @@ CHANGED = text(
     """
     INSERT INTO stored (tenant, use_case, place, at, bytes)
     SELECT :tenant, :use_case, :place, now(), :bytes
-    WHERE :bytes IS DISTINCT FROM (
+    WHERE :bytes <> coalesce((
         SELECT bytes FROM stored WHERE (tenant, use_case, place) = (:tenant, :use_case, :place)
-        ORDER BY at DESC LIMIT 1)
+        ORDER BY at DESC LIMIT 1), 0)
     """
 )
 

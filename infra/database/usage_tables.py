@@ -62,7 +62,7 @@ class ProcessRow(SQLModel, table=True):
     """
 
     __tablename__ = "processes"
-    __table_args__ = (belongs_to("tenants", "tenant"),)
+    __table_args__ = (belongs_to("tenants", "tenant"), Index("processes_by_time", "tenant", "read_at"))
 
     tenant: str = key_column()
     process: str = key_column()

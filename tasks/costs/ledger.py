@@ -157,7 +157,7 @@ def _with_charges(entries: list[Entry], charged: Mapping[str, Bill], measured: M
     for tenant, its_bill in charged.items():
         if its_bill.total and not weights.get(tenant):
             tier, start = its_bill.lines[0].tier.value, its_bill.lines[0].start
-            day = f"{start:%Y-%m-%d}"
+            day = _day(start, measured.month.timezone)
             found.append(Entry(tenant, "", PLAN, tier, "", day, str(measured.month), charge=its_bill.total))
     return found
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from tasks.domain.prices import Membership, Month, PriceBook, PriceHistory, Span
 from tasks.domain.tenant import Tier
@@ -14,12 +15,14 @@ from tasks.domain.tenant import Tier
 def spans_of(
     month: Month, history: PriceHistory, memberships: Iterable[Membership], until: datetime | None = None
 ) -> list[Span]:
-    """The month, up to `until`, cut at midnights and wherever prices or a tier change."""
-    end = month.end if until is None else min(month.end, until)
-    turns = {*month.days(), *history.turns(), *(each.since for each in memberships)}
-    inner = sorted({turn.timestamp(): turn for turn in turns if month.start < turn < end}.values())
-    edges = [month.start, *inner, end]
-    return [Span(*edge) for edge in pairwise(edges) if edge[0] < edge[1]]
+    """The month, up to `until`, cut at midnights and wherever prices or a tier change; in the month's time zone."""
+    start, end = month.start.astimezone(UTC), month.end.astimezone(UTC)
+    end = end if until is None else min(end, until.astimezone(UTC))
+    turns = {each.astimezone(UTC) for each in (*month.days(), *history.turns(), *(each.since for each in memberships))}
+    # Compared in UTC: where clocks are set back, the time of day does not tell which comes first.
+    edges = [start, *sorted(turn for turn in turns if start < turn < end), end]
+    there = [edge.astimezone(ZoneInfo(month.timezone)) for edge in edges]
+    return [Span(*edge) for edge in pairwise(there) if start < end]
 
 
 def tier_at(memberships: Sequence[Membership], moment: datetime) -> Tier | None:

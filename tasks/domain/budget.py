@@ -89,9 +89,10 @@ def amount(text: str) -> Decimal:
     """Money as it is typed. Raises `InvalidDefinition`."""
     try:
         value = Decimal(text.strip())
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite() or value < 0 or value != value.quantize(PLACES):
+        known = value.is_finite() and value >= 0 and value == value.quantize(PLACES)
+    except InvalidOperation:  # no number, or one with too many digits
+        known = False
+    if not known:
         raise InvalidDefinition("this is no amount of money", expected="such as 12.50", found=text)
     return value
 

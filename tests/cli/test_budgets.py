@@ -116,6 +116,16 @@ def test_a_spent_month_refuses_new_runs_until_it_is_raised(orchard: Terminal, se
     assert (scored["status"], scored["error"]) == ("done", None)
 
 
+def test_the_platforms_budget_holds_a_command_though_nobody_dispatches(orchard: Terminal, settings: Settings) -> None:
+    stored(orchard, "unwatched", days=40)
+    orchard("budgets", "set", "--platform", "--hard", "0.000001").worked()
+    try:
+        orchard("run", "unwatched").failed(1, "over budget", "share of the platform's budget")
+    finally:
+        orchard("budgets", "remove", "--platform").worked()
+    orchard("run", "unwatched").worked()
+
+
 def test_scoring_stops_too_and_shows_all_or_nothing(orchard: Terminal, settings: Settings) -> None:
     stored(orchard, "all-or-nothing")
     orchard("run", "all-or-nothing").worked()

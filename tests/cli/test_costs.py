@@ -56,6 +56,8 @@ def test_a_report_adds_up_and_names_the_team(orchard: Terminal, priced: str) -> 
         parts = sum(Decimal(row[name]) for row in by_team["rows"][:-1])
         assert abs(parts - Decimal(whole[name])) < Decimal("0.000001")
     assert Decimal(whole["charge"]) >= 49  # the fee of the tier
+    twice = orchard("costs", "--tenant", priced, "--month", MONTH, "--month", MONTH, "--json").worked().json
+    assert twice["rows"][-1]["models_trained"] == 6
     shown = orchard("costs", "--by", "tenant").worked().out
     assert priced in shown
     assert "EUR" in shown
@@ -63,7 +65,8 @@ def test_a_report_adds_up_and_names_the_team(orchard: Terminal, priced: str) -> 
 
 def test_months_that_nobody_was_there_are_empty_and_wrong_ones_are_refused(orchard: Terminal, priced: str) -> None:
     assert orchard("costs", "--month", "2021-02", "--json").worked().json["rows"] == []
-    orchard("costs", "--month", "soon").failed(2, "this is no month", "2026-11")
+    for wrong in ("soon", "1969-12", "9999-01"):
+        orchard("costs", "--month", wrong).failed(2, "this is no month", "2026-11")
     orchard("costs", "--month", "2099-01").failed(2, "still to come")
     orchard("costs", "--by", "colour").failed(2, "colour", "use_case")
     orchard("costs", "--tenant", "nobody").failed(2, "there is no tenant")

@@ -60,3 +60,17 @@ def test_an_upload_is_booked_stage_by_stage(metered: str, settings: Settings) ->
     assert [row["bytes"] for row in read("SELECT bytes FROM stored WHERE tenant = :tenant AND place = 'models'")] == [
         sum(each.bytes for each in kept if each.place == "models")
     ]
+
+
+def test_what_a_use_case_that_is_switched_off_keeps_is_counted_once(orchard: Terminal, settings: Settings) -> None:
+    orchard("tenants", "add", tenant_file(Path(), "reduced")).worked()
+    Path("history.csv").write_text(history())
+    orchard("upload", "reduced", "sales", "history", "history.csv", "--no-run").worked()
+    before = {(each.use_case, each.place): each.bytes for each in read_storage(settings, ["reduced"])}
+    assert before["sales", "lake"] > 0
+    definition = tenant_file(Path(), "reduced")
+    definition.write_text(definition.read_text().replace("id: sales", "id: other"))
+    orchard("tenants", "add", definition, "--yes").worked()
+    after = {(each.use_case, each.place): each.bytes for each in read_storage(settings, ["reduced"])}
+    assert after["sales", "lake"] == before["sales", "lake"]
+    assert after.get(("", "lake"), 0) == before.get(("", "lake"), 0)

@@ -167,6 +167,20 @@ def test_where_clocks_change_a_month_is_an_hour_longer_and_shares_add_up() -> No
     ]  # fmt: skip
 
 
+def test_days_on_a_bill_are_those_of_the_price_books_time_zone() -> None:
+    november = Month(year=2026, month=11, timezone="Europe/Berlin")
+    history = PriceHistory(books=(book(timezone="Europe/Berlin"),))
+    joined, left = datetime(2026, 11, 9, 23, 30, tzinfo=UTC), datetime(2026, 11, 20, 23, 15, tzinfo=UTC)
+    memberships = [Membership(joined, Tier.STANDARD)]
+    line = billed({}, memberships, history, november, until=left).lines[0]
+    assert (f"{line.start:%Y-%m-%d %H:%M}", f"{line.end:%Y-%m-%d %H:%M}") == ("2026-11-10 00:30", "2026-11-21 00:15")
+    spans = spans_of(Month(year=2026, month=10, timezone="Europe/Berlin"), history, [
+        Membership(datetime(2026, 10, 25, hour, 30, tzinfo=UTC), Tier.FREE) for hour in (0, 1)  # 02:30, twice
+    ])  # fmt: skip
+    assert sum(span.seconds for span in spans) == (31 * 24 + 1) * 3600
+    assert len(spans) == 33
+
+
 def test_the_last_second_of_a_month_is_in_it() -> None:
     spans = spans_of(NOVEMBER, PriceHistory(books=(book(),)), [])
     assert (spans[0].start, spans[-1].end, len(spans)) == (at(1), datetime(2026, 12, 1, tzinfo=UTC), 30)

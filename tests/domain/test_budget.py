@@ -31,7 +31,7 @@ def test_a_soft_limit_is_a_share_or_an_amount(text: str | None, expected: str) -
     assert soft_limit(text, Decimal(12)) == Decimal(expected)
 
 
-@pytest.mark.parametrize("text", ["", "much", "-1", "NaN", "inf", "1e-9", "12,50", "1.0000001"])
+@pytest.mark.parametrize("text", ["", "much", "-1", "NaN", "inf", "1e-9", "12,50", "1.0000001", "1e25", "sNaN"])
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(InvalidDefinition):
         amount(text)

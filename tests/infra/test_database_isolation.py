@@ -62,7 +62,7 @@ def fill(records: PostgresRecords, operator: Operator) -> None:
     Budgets(operator.cluster).tell_once(
         Standing(budget=limit, spent=Decimal(0), limit=limit.hard, about="2026-11"), Level.SOFT
     )
-    share = text("INSERT INTO budget_shares VALUES (:tenant, '2026-11', 1, 1, 'EUR') ON CONFLICT DO NOTHING")
+    share = text("INSERT INTO budget_shares VALUES (:tenant, '2026-11', 1, 'EUR') ON CONFLICT DO NOTHING")
     with engine(operator.cluster.operator_url).begin() as connection:
         connection.execute(share, {"tenant": records.tenant})
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from infra import metering
 from infra.database.connect import engine
@@ -104,6 +104,22 @@ def test_a_tenant_takes_nothing_back(make_records: MakeRecords, statement: str) 
     run, _ = begin(records)
     records.finish_run(run, {})
     with engine(records.url).connect() as connection, pytest.raises(ProgrammingError, match="permission denied"):
+        connection.execute(text(statement))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO usage (tenant, unit, use_case, stage, process, tier, cpu_s, wall_s, rows_out)"
+        " VALUES ('regretful', 'x', 'sales', 'scoring', 'p', 'standard', 0, 0, -1000000)",
+        "UPDATE processes SET cpu_s = -1000",
+    ],
+)
+def test_nobody_uses_less_than_nothing(make_records: MakeRecords, statement: str) -> None:
+    records = make_records("regretful")
+    begin(records)
+    records.read_process()
+    with engine(records.url).connect() as connection, pytest.raises(IntegrityError, match="check constraint"):
         connection.execute(text(statement))
 
 

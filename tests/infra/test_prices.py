@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from infra.database.budgets import Budgets
 from infra.database.cluster import Cluster, started_cluster
 from infra.database.connect import transact
 from infra.database.consumption import Consumption
@@ -18,6 +19,7 @@ from infra.database.prices import PriceBooks
 from infra.database.storage_readings import Stored, record_stored
 from infra.definitions import load_prices
 from infra.settings import Settings
+from tasks.domain.budget import Budget, Period
 from tasks.domain.errors import InvalidDefinition
 from tasks.domain.prices import Month, PriceBook, Span
 from tasks.domain.tenant import Isolation
@@ -75,8 +77,32 @@ def test_silos_have_the_list_prices_too(books: PriceBooks, operator: Operator) -
     operator.onboard(sample_tenant("priced-silo").model_copy(update={"isolation": Isolation.SILO}))
     url = books.cluster.tenant_url("priced-silo", silo=True)
     assert rates_of(url) == [("default-1", 2020, None)]
-    books.set(newer("own", date(2025, 1, 1)))
+    own = newer("own", date(2025, 1, 1))
+    books.set(own)
     assert rates_of(url) == [("own", 2025, None)]
+    transact(books.cluster.silo_url("priced-silo"), lambda c: c.execute(text("DELETE FROM price_rates")))
+    assert not books.set(own)  # as after a call that was cut off
+    assert rates_of(url) == [("own", 2025, None)]
+
+
+def test_prices_cover_the_time_of_all_tenants(books: PriceBooks, make_records: MakeRecords) -> None:
+    make_records("early")
+    with pytest.raises(InvalidDefinition, match="there would be no prices"):
+        books.set(newer("late", LATER))
+    assert books.all().books == (load_prices(),)
+    assert books.set(newer("own", date(2024, 1, 1)))
+    assert books.set(newer("late", LATER))
+
+
+def test_a_book_whose_currency_no_budget_has_is_refused(books: PriceBooks, make_records: MakeRecords) -> None:
+    make_records("limited")
+    limits = Budgets(books.cluster)
+    limits.set(Budget(tenant="limited", hard=Decimal(5), soft=Decimal(4), currency="EUR"))
+    dollars = newer("usd", date(2024, 1, 1), currency="USD")
+    with pytest.raises(InvalidDefinition, match="would stop nothing"):
+        books.set(dollars)
+    limits.remove("limited", None, Period.MONTH)
+    assert books.set(dollars)
 
 
 def test_what_was_charged_already_keeps_its_prices(books: PriceBooks) -> None:
@@ -100,8 +126,10 @@ def test_an_invoice_is_issued_once_and_numbers_are_not_given_twice(books: PriceB
         "2026-10-acme", "1.00", first.content["issued_at"],
     )  # fmt: skip
     other = invoices.issue(Issued("2026-10-acme", "acme", since + timedelta(days=290), "2026-10", {"total": "2.00"}))
-    assert other.number == "2026-10-acme-2"  # another customer, who came by the name of one that had left
-    assert [each.number for each in invoices.all("acme")] == ["2026-10-acme", "2026-10-acme-2"]
+    assert other.number == "2026-10-acme.2"  # another customer, who came by the name of one that had left
+    assert [each.number for each in invoices.all("acme")] == ["2026-10-acme", "2026-10-acme.2"]
+    neighbour = invoices.issue(Issued("2026-10-acme-2", "acme-2", since, "2026-10", {"total": "3.00"}))
+    assert neighbour.number == "2026-10-acme-2"
 
 
 def test_storage_is_paid_for_by_the_time_that_it_is_kept(postgres: Cluster, make_records: MakeRecords) -> None:

@@ -18,6 +18,7 @@ from infra.database.connect import transact
 from infra.database.operator import Operator
 from infra.database.queue import Queue
 from infra.database.records import PostgresRecords
+from infra.database.slots import busy_slots
 from infra.database.spending import month_of, month_start
 from tasks.domain.budget import Budget, Level, Period
 from tasks.domain.errors import NotFound
@@ -172,6 +173,7 @@ def test_a_silo_is_asked_where_its_rows_are(make_records: MakeRecords, budgets: 
     set_cpu_prices(budgets.cluster, "standard")
     budgets.set(budget("apart", "10"))
     work(budgets, "apart", 11, "a", url=budgets.cluster.silo_url("apart"))
+    work(budgets, "apart", 11, "a")  # a move has not removed it here yet
     assert records.excess("sales") is not None
     [standing] = budgets.standings(budgets.all())
     assert (standing.level, standing.spent) == (Level.HARD, Decimal(11))
@@ -207,6 +209,11 @@ def test_a_job_that_may_not_spend_more_keeps_its_tries(make_records: MakeRecords
     records.postpone(job.job_id, 1, "over budget: x")
     found = records.job(job.job_id)
     assert (found.status, found.error) == ("waiting", "over budget: x")
+    _sql(
+        budgets.cluster.operator_url,
+        "UPDATE jobs SET submitted_at = now() - interval '5 days', pool = 'tier-standard', tier = 'standard'",
+    )
+    assert len(busy_slots(budgets.cluster, NOW - timedelta(days=7), NOW)) == 0  # it does not hold a slot for five days
     assert transact(budgets.cluster.operator_url, lambda connection: connection.scalar(tries)) == before
 
 
@@ -250,6 +257,10 @@ def test_the_platforms_budget_is_shared_out_by_priority(make_records: MakeRecord
     excess = last.excess("sales")
     assert excess is not None
     assert "humble's share of the platform's budget" in excess.message
+    row = transact(
+        last.url, lambda connection: connection.execute(text("SELECT * FROM budget_shares")).mappings().one()
+    )
+    assert (row["tenant"], row["stop_at"], "hard" in row) == ("humble", Decimal(40), False)  # nor does it see 100
     assert excess.limit == Decimal(40)
     assert first.excess("sales") is None
     work(budgets, "premier", 40, "d")
