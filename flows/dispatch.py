@@ -10,7 +10,7 @@ from cronsim import CronSim, CronSimError
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from flows.budgets import try_to_review
+from flows.budgets import review_in_passing
 from flows.reconcile import crash, dead_runs, handed_out, put_right
 from infra.database.cluster import connected_cluster
 from infra.database.queue import Queue
@@ -46,7 +46,7 @@ def dispatch(settings: Settings | None = None) -> list[Job]:
     settings = settings or load_settings()
     queue = Queue(connected_cluster(settings))
     tiers = load_tiers(settings.tiers_file)
-    try_to_review(settings)
+    review_in_passing(settings)
     jobs = queue.claim(tiers)
     if jobs:
         with get_client(sync_client=True) as client:

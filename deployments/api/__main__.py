@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import sys
 from importlib import import_module
 
 import uvicorn
@@ -16,6 +17,10 @@ from deployments.platform import PREFECT, client_environment
 from infra import servers
 from infra.registry.store import import_mlflow
 from infra.settings import Settings, load_settings
+
+SWITCH_S = 0.0005
+"""So long another thread that computes keeps the event loop waiting, each time that it comes back from the system: a
+tenth of Python's default, with which requests pile up behind whatever the background does."""
 
 HEADROOM_MB = 4_000
 """Beside models, for everything else. A request that wants more fails alone, where the machine would have failed."""
@@ -48,6 +53,7 @@ def main() -> None:
 def application() -> FastAPI:
     """The application of one process. With several, each is a new interpreter, which has not been through `main`."""
     _set_up_logging()
+    sys.setswitchinterval(SWITCH_S)
     # Before anybody is answered: later it would keep all of them waiting for seconds.
     import_mlflow()
     import_module("lightgbm")

@@ -49,16 +49,23 @@ def invoice(cluster: Cluster, tenant: str, month_text: str = "", *, issue: bool 
     Raises `InvalidDefinition` for issuing one of a month that is not over, and `NotFound`.
     """
     month = parse_month(month_text, PriceBooks(cluster).all())
-    issued = Invoices(cluster).all(tenant, str(month))
-    since = Consumption(cluster).memberships().get(tenant)
-    for each in reversed(issued):
-        if since is None or each.customer_since == since[0].since:
-            return Invoice.model_validate(each.content)
+    if issued := own_invoices(cluster, tenant, str(month)):
+        return issued[-1]
     found = preview(cluster, tenant, month)
     if not issue:
         return found
     check_over(month, datetime.now(UTC))
     return _issued(cluster, found)
+
+
+def own_invoices(cluster: Cluster, tenant: str, month: str | None = None) -> list[Invoice]:
+    """What was issued to a tenant, not to another that had its name before; of one that has left, all."""
+    since = Consumption(cluster).memberships().get(tenant)
+    return [
+        Invoice.model_validate(each.content)
+        for each in Invoices(cluster).all(tenant, month)
+        if since is None or each.customer_since == since[0].since
+    ]
 
 
 def check_over(month: Month, now: datetime) -> None:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from deployments.costs.invoices import own_invoices
+from deployments.costs.tables import invoice_csv
 from deployments.platform import Platform
 from infra.database.audit import Audit
 from infra.database.handover import all_use_cases, readable_rows
@@ -163,6 +165,12 @@ def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(name): value for name, value in row.items() if name != "subject"}
 
 
+def _invoices(its: Handover) -> None:
+    for invoice in own_invoices(its.platform.cluster, its.tenant):
+        its.write_json(invoice.model_dump(mode="json"), "invoices", f"{invoice.number}.json")
+        its.path("invoices", f"{invoice.number}.csv").write_text(invoice_csv(invoice), encoding="utf-8")
+
+
 PARTS = (
     Part("definition", "definition", _definition),
     Part("rows of the database", "data", _rows),
@@ -172,6 +180,7 @@ PARTS = (
     Part("uploads, quarantine, reports", "files", _files),
     Part("history", "history", _history),
     Part("models", "models", _models),
+    Part("invoices", "invoices", _invoices),
     Part("audit", "audit", _audit),
 )
 

@@ -28,6 +28,7 @@ ROWS = {
     ),
     "`models/training/USE_CASE/RUN/artifacts/`": "every training run: its candidates as an MLflow model, plots, tables",
     "`models/registry.json`": "names, versions, aliases, tags, parameters and metrics in both registries",
+    "`invoices/`": "every invoice that was issued, as JSON and as CSV",
     "`audit/audit.json`": "who did what to this tenant, when and from where",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, String, cast, func, literal, select
+from sqlalchemy import ColumnElement, Connection, String, cast, func, literal, select
 from sqlalchemy.dialects import postgresql
 
 from infra.database.tables import BatchRow, PartitionModelRow, RunRow, TenantRow, UploadRow, table
@@ -53,7 +53,6 @@ def _book(
     connection: Connection, tenant: str, run_id: int, unit: object, spent: Spent, counts: dict[str, object]
 ) -> None:
     values = {
-        "unit": unit,
         "process": shift().name,
         "cpu_s": spent.cpu_s,
         "wall_s": spent.wall_s,
@@ -62,10 +61,18 @@ def _book(
     }
     known = [RUNS.c.tenant, RUNS.c.run_id, RUNS.c.use_case, RUNS.c.stage, RUNS.c.release_version, TENANTS.c.tier]
     columns = [literal(value) if isinstance(value, str | int | float) else value for value in values.values()]
-    found = (
-        select(*known, *columns)
-        .join(TENANTS, TENANTS.c.tenant == RUNS.c.tenant)
-        .where(RUNS.c.tenant == tenant, RUNS.c.run_id == run_id)
-    )
-    names = [column.name for column in known] + list(values)
-    connection.execute(postgresql.insert(USAGE).from_select(names, found).on_conflict_do_nothing())
+    names = [*(column.name for column in known), *values, "unit"]
+
+    def book(name: object, *conditions: ColumnElement[bool]) -> int:
+        found = (
+            select(*known, *columns, name)  # type: ignore[call-overload]  # columns of all kinds
+            .join(TENANTS, TENANTS.c.tenant == RUNS.c.tenant)
+            .where(RUNS.c.tenant == tenant, RUNS.c.run_id == run_id, *conditions)
+        )
+        return connection.execute(postgresql.insert(USAGE).from_select(names, found).on_conflict_do_nothing()).rowcount
+
+    if not book(unit):
+        # It is booked already, where the database had taken it and could not say so; or somebody with the tenant's
+        # login has taken the unit's name beforehand, which must not hide it.
+        mine = (USAGE.c.tenant == tenant) & (USAGE.c.unit == unit) & (USAGE.c.process == shift().name)
+        book(func.concat(unit, "/", shift().name), ~select(USAGE.c.unit).where(mine).exists())

@@ -30,7 +30,7 @@ USED = text(
            sum(requests)::bigint AS requests, sum(models_trained)::bigint AS models_trained,
            sum(models_reused)::bigint AS models_reused
     FROM usage
-    WHERE at >= :start AND at < :end AND tenant = coalesce(CAST(:tenant AS text), tenant)
+    WHERE at >= :start AND at < :end AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
     GROUP BY 1, 2, 3, 4
     UNION ALL
     SELECT tenant, use_case, stage, width_bucket(read_at, CAST(:starts AS timestamptz[])) - 1,
@@ -44,7 +44,7 @@ USED = text(
         FROM processes AS p
         CROSS JOIN LATERAL (SELECT coalesce(sum(cpu_s), 0) AS cpu_s FROM usage
                             WHERE usage.tenant = p.tenant AND usage.process = p.process) AS u
-        WHERE p.read_at >= :start AND p.read_at < :end AND p.tenant = coalesce(CAST(:tenant AS text), p.tenant)
+        WHERE p.read_at >= :start AND p.read_at < :end AND (CAST(:tenant AS text) IS NULL OR p.tenant = :tenant)
     ) AS explained
     WHERE rest_s > 0
     GROUP BY 1, 2, 3, 4
@@ -66,7 +66,7 @@ STORED = text(
     ), lived AS (
         SELECT tenant, use_case, bytes, at,
                lead(at, 1, least(:end, now())) OVER (PARTITION BY tenant, use_case, place ORDER BY at) AS until
-        FROM stored WHERE at < :end AND tenant = coalesce(CAST(:tenant AS text), tenant)
+        FROM stored WHERE at < :end AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
     )
     SELECT tenant, use_case, 'storage' AS stage, (number - 1)::integer AS span,
            sum(bytes * extract(epoch FROM least(until, finish) - greatest(at, start)))::double precision AS byte_seconds

@@ -157,3 +157,35 @@ def test_programs_are_nobodys_unless_they_tell_for_themselves() -> None:
     with metering.booked_elsewhere():
         subprocess.run(program, check=True)
     assert metering.idle_cpu_s() - before < 0.3
+
+
+def test_whoever_has_the_tenants_login_cannot_make_work_cheaper(make_records: MakeRecords) -> None:
+    """Not by dates before prices, by another tier, by taking back what was read, nor by names that work will need."""
+    records = make_records("cheat")
+    run, batch = begin(records)
+    forged = f"run/{run.run_id}/batch/1/1"
+    with engine(records.url).begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO usage (tenant, unit, use_case, stage, process, tier, at, cpu_s, wall_s)"
+                " VALUES ('cheat', :unit, 'sales', 'training', 'none', 'gratis', '1999-01-01', 0, 0)"
+            ),
+            {"unit": forged},
+        )
+    records.read_process()
+    with engine(records.url).begin() as connection:
+        connection.execute(text("UPDATE processes SET cpu_s = 0, read_at = '1999-01-01' WHERE tenant = 'cheat'"))
+        read = connection.execute(
+            text("SELECT cpu_s, read_at > now() - interval '1 minute', tier FROM processes")
+        ).one()
+    assert read[0] > 0
+    assert tuple(read[1:]) == (True, "standard")
+
+    records.start_batch(batch)
+    burn(0.2)
+    records.finish_training_batch(batch, models(), bytes_in=1, bytes_out=1)
+    found = usage(records)
+    assert (found[forged]["tier"], found[forged]["cpu_s"]) == ("standard", 0)
+    assert found[forged]["at"].year > 2000  # type: ignore[attr-defined]
+    [true] = [row for unit, row in found.items() if unit.startswith(f"{forged}/")]
+    assert float(str(true["cpu_s"])) > 0.15
