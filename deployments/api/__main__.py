@@ -15,12 +15,16 @@ from deployments.api.app import create_app
 from deployments.api.service import import_dispatch
 from deployments.platform import PREFECT, client_environment
 from infra import servers
+from infra.database.connect import keep_open
 from infra.registry.store import import_mlflow
 from infra.settings import Settings, load_settings
 
 SWITCH_S = 0.0005
 """So long another thread that computes keeps the event loop waiting, each time that it comes back from the system: a
 tenth of Python's default, with which requests pile up behind whatever the background does."""
+
+CONNECTIONS = 6
+"""To each database: whoever asks about keys, releases and turns, and books, asks at the same time."""
 
 HEADROOM_MB = 4_000
 """Beside models, for everything else. A request that wants more fails alone, where the machine would have failed."""
@@ -54,6 +58,7 @@ def application() -> FastAPI:
     """The application of one process. With several, each is a new interpreter, which has not been through `main`."""
     _set_up_logging()
     sys.setswitchinterval(SWITCH_S)
+    keep_open(CONNECTIONS)
     # Before anybody is answered: later it would keep all of them waiting for seconds.
     import_mlflow()
     import_module("lightgbm")

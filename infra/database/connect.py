@@ -30,6 +30,7 @@ RETRY_WAITS_S = (0.1, 0.3, 0.6, 1.0, 2.0, 3.0, 3.0)
 """Pauses between attempts at a transaction: a restarting server is back within ten seconds."""
 
 MAX_ENGINES = 16
+_kept_open = 2
 _engines: OrderedDict[tuple[int, str], Engine] = OrderedDict()
 _engines_lock = threading.Lock()
 
@@ -57,13 +58,20 @@ def engine(url: str) -> Engine:
     with _engines_lock:
         if key not in _engines:
             # No ping before each use: a transaction that meets a dead connection is tried again anyway.
-            _engines[key] = _create(url, pool_size=2, max_overflow=14)
+            _engines[key] = _create(url, pool_size=_kept_open, max_overflow=16 - _kept_open)
         _engines.move_to_end(key)
         evicted = _engines.popitem(last=False)[1] if len(_engines) > MAX_ENGINES else None
         result = _engines[key]
     if evicted is not None:
         evicted.dispose()
     return result
+
+
+def keep_open(connections: int) -> None:
+    """From now on, a new pool of this process keeps so many connections between uses. Opening one takes some milliseconds
+    of the interpreter, for which everything else waits."""
+    global _kept_open
+    _kept_open = connections
 
 
 def close_pools(login: str) -> None:
