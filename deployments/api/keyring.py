@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -13,7 +15,9 @@ from deployments.serving.breaker import Breaker
 from infra.database.cluster import connected_cluster
 from infra.database.keys import ApiKey, Keys, digest_of, is_key
 from infra.settings import Settings
-from tasks.domain.errors import DatabaseUnavailable
+from tasks.domain.errors import DatabaseUnavailable, OrchardError
+
+logger = logging.getLogger(__name__)
 
 KEPT_S = 2.0
 """So long a key that was good is taken for good: a revoked one must be out within five seconds."""
@@ -22,7 +26,8 @@ TRUSTED_S = 600.0
 """So long it is taken for good while the database does not answer."""
 
 AHEAD_S, MOMENT_S = 0.6, 0.1
-"""So long before that, one request asks again, and the others are let in meanwhile: not all of them wait at once."""
+"""So long before that it is asked about anew, beside the requests, none of which waits for it; unless it takes so long
+that only a moment is left."""
 
 MAX_KEPT = 10_000
 
@@ -48,7 +53,8 @@ class Keyring:
         self._settings, self._clock, self._now = settings, clock, now
         self._breaker = breaker or Breaker()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._renewing: dict[str, float] = {}
+        self._renewing: set[str] = set()
+        self._renewer = ThreadPoolExecutor(1, thread_name_prefix="keyring")
         self._lock = threading.Lock()
 
     def remembers(self, key: str) -> bool:
@@ -65,11 +71,9 @@ class Keyring:
         kept = self._kept.get(digest)
         if kept is None or now >= kept.fresh_until - MOMENT_S or self._expired(kept.key):
             return None
-        if now >= kept.fresh_until - AHEAD_S and self._renewing.get(digest) != kept.fresh_until:
-            self._renewing[digest] = kept.fresh_until
-            if len(self._renewing) > MAX_KEPT:
-                self._renewing.clear()
-            return None
+        if now >= kept.fresh_until - AHEAD_S and digest not in self._renewing:
+            self._renewing.add(digest)
+            self._renewer.submit(self._renew, key, digest)
         return kept.key
 
     def holder(self, key: str) -> ApiKey | None:
@@ -87,6 +91,14 @@ class Keyring:
         if kept is None or self._expired(kept.key):
             return None
         return kept.key
+
+    def _renew(self, key: str, digest: str) -> None:
+        try:
+            self.holder(key)
+        except OrchardError as error:  # whoever presents it next asks for itself, and is told
+            logger.debug("a key was not renewed: %s", error)
+        finally:
+            self._renewing.discard(digest)
 
     def _expired(self, key: ApiKey) -> bool:
         return key.expires_at is not None and key.expires_at <= self._now()

@@ -68,8 +68,8 @@ def engine(url: str) -> Engine:
 
 
 def keep_open(connections: int) -> None:
-    """From now on, a new pool of this process keeps so many connections between uses. Opening one takes some milliseconds
-    of the interpreter, for which everything else waits."""
+    """From now on, a new pool of this process keeps so many connections between uses. Opening one takes some
+    milliseconds of the interpreter, for which everything else waits."""
     global _kept_open
     _kept_open = connections
 
