@@ -19,9 +19,9 @@ from infra.database.connect import keep_open
 from infra.registry.store import import_mlflow
 from infra.settings import Settings, load_settings
 
-SWITCH_S = 0.0005
+SWITCH_S = 0.0001
 """So long another thread that computes keeps the event loop waiting, each time that it comes back from the system: a
-tenth of Python's default, with which requests pile up behind whatever the background does."""
+fiftieth of Python's default, with which requests pile up behind whatever the background does."""
 
 CONNECTIONS = 6
 """To each database: whoever asks about keys, releases and turns, and books, asks at the same time."""
