@@ -24,7 +24,6 @@ import anyio.abc
 from prefect.client.schemas.objects import FlowRun
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
-from deployments.worker.giving_way import give_way
 from tasks.domain.errors import OrchardError
 
 PRELOADED = [
@@ -38,6 +37,9 @@ PRELOADED = [
 """Modules without threads or connections of their own. Not flows: those read the run's environment when imported."""
 
 GRACE_S = 30
+
+NICENESS = 10
+"""Of runs: where they share a machine with the API and the servers, those are answered first."""
 
 
 class TierWorker(ProcessWorker):
@@ -84,7 +86,7 @@ class TierWorker(ProcessWorker):
 
 def run_engine(flow_run_id: str, environment: dict[str, str]) -> None:
     """What the forked process does: becomes Prefect's engine for this run."""
-    give_way()
+    os.nice(NICENESS)
     os.environ.update(environment)
     os.environ["PREFECT__FLOW_RUN_ID"] = flow_run_id
     if memory_mb := environment.get("ORCHARD_MEMORY_MB"):

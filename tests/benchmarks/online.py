@@ -103,10 +103,7 @@ def wrk(
         file.write(script)
         file.flush()
         done = subprocess.run(
-            [
-                *AHEAD, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s",
-                file.name, url,
-            ],
+            [*AHEAD, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", file.name, url],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
     failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done)))
@@ -367,8 +364,10 @@ class Bench:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Fits on all cores, as runs do it: in a process that gives way."""
+        from deployments.worker.tier_worker import NICENESS
+
         code = (
-            "import os\nfrom deployments.worker.giving_way import give_way\ngive_way()\n"
+            f"import os; os.nice({NICENESS})\n"
             "from concurrent.futures import ThreadPoolExecutor\n"
             "import lightgbm, numpy as np\n"
             "x = np.random.default_rng(0).normal(size=(4000, 10)); y = x[:, 0] * x[:, 1]\n"
