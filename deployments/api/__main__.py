@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from deployments.api.app import create_app
 from deployments.api.service import import_dispatch
 from deployments.platform import PREFECT, client_environment
-from deployments.serving.turns import take_short_turns
 from infra import servers
 from infra.database.connect import keep_open
 from infra.registry.store import import_mlflow
@@ -58,7 +57,6 @@ def main() -> None:
 def application() -> FastAPI:
     """The application of one process. With several, each is a new interpreter, which has not been through `main`."""
     _set_up_logging()
-    take_short_turns()
     sys.setswitchinterval(SWITCH_S)
     keep_open(CONNECTIONS)
     # Before anybody is answered: later it would keep all of them waiting for seconds.
