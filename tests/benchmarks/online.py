@@ -103,7 +103,10 @@ def wrk(
         file.write(script)
         file.flush()
         done = subprocess.run(
-            [*AHEAD, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", file.name, url],
+            [
+                *AHEAD, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s",
+                file.name, url,
+            ],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
     failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done)))
