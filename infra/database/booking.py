@@ -69,7 +69,8 @@ def _book(
             .join(TENANTS, TENANTS.c.tenant == RUNS.c.tenant)
             .where(RUNS.c.tenant == tenant, RUNS.c.run_id == run_id, *conditions)
         )
-        return connection.execute(postgresql.insert(USAGE).from_select(names, found).on_conflict_do_nothing()).rowcount
+        booked = postgresql.insert(USAGE).from_select(names, found).on_conflict_do_nothing()
+        return connection.execute(booked.execution_options(preserve_rowcount=True)).rowcount
 
     if not book(unit):
         # It is booked already, where the database had taken it and could not say so; or somebody with the tenant's
