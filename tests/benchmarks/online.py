@@ -11,14 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,6 @@ from typing import Any
 import httpx
 import lightgbm
 import numpy as np
-import pandas as pd
 import psutil
 from rich.console import Console
 
@@ -44,6 +41,8 @@ from tasks.domain.tenant import Tenant, Tier
 from tests.benchmarks import report
 from tests.benchmarks.cases import Results
 from tests.benchmarks.data import FEATURES, ONE, Size, unit_table, use_case
+from tests.benchmarks.load import Load, wrk
+from tests.benchmarks.mlflow_serving import mlflow_models, mlflow_serves, split
 from tests.serving.deployed import record_release
 
 TIERS = """
@@ -58,77 +57,12 @@ BOOSTERS = 32
 CACHED = 500
 ROUNDS = 3
 PORT, MLFLOW_PORT = 8790, 8791
-SCRIPT = """
-local number = {first}
-local step = {step}
-request = function()
-  number = (number + step) % {partitions}
-  return wrk.format("POST", "{path}", {{
-    ["Content-Type"] = "application/json", ["Authorization"] = "Bearer {key}"
-  }}, string.format([==[{body}]==], number))
-end
-{delay}
-"""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What `wrk` saw: requests per second, latencies in milliseconds, and how many requests were not answered."""
-
-    per_s: float
-    p50_ms: float
-    p99_ms: float
-    failed: int
 
 
 def row(partition: str) -> str:
     """A row of a partition as JSON; `partition` may be a placeholder."""
     values = ", ".join(f'"{name}": 0.5' for name in FEATURES)
     return f'{{"unit": {partition}, "step": 1, {values}}}'
-
-
-AHEAD = ("nice", "-n", "-10") if os.geteuid() == 0 else ()
-"""The load generator comes first where it may: how long it waits for a core itself is not the servers' doing."""
-
-
-def wrk(
-    url: str, path: str, body: str, *, key: str = "", connections: int = 8, seconds: int = 8, partitions: int = 1,
-    first: int = 0, step: int = 1, pause_ms: float = 0,
-) -> Load:  # fmt: skip
-    """Sends requests, each connection one at a time. `body` has `%d` where the partition goes."""
-    delay = f"delay = function() return {pause_ms:.0f} end" if pause_ms else ""
-    body = body if "%d" in body else body + "%.0s"
-    script = SCRIPT.format(first=first, step=step, partitions=partitions, path=path, key=key, body=body, delay=delay)
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
-        file.write(script)
-        file.flush()
-        done = subprocess.run(
-            [
-                *AHEAD, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s",
-                file.name, url,
-            ],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-    failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done)))
-    if errors := re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", done):
-        failed += sum(map(int, errors.groups()))
-    found = re.search(r"(\d+) requests in ([0-9.]+)s", done)
-    assert found is not None, done
-    good = int(found[1]) - sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done)))
-    return Load(good / float(found[2]), _ms(done, "50%"), _ms(done, "99%"), failed)
-
-
-def _ms(text: str, percentile: str) -> float:
-    found = re.search(rf"{percentile}\s+([0-9.]+)(us|ms|s)\b", text)
-    assert found is not None, text
-    return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
-
-
-def split(columns: Sequence[str]) -> str:
-    """The row of partition 0, as MLflow's server wants it."""
-    values = {"unit": 0, "step": 1}
-    data = [[values.get(name, 0.5) for name in columns]]
-    return json.dumps({"dataframe_split": {"columns": list(columns), "data": data}})
 
 
 def boosters() -> list[lightgbm.Booster]:
@@ -181,47 +115,6 @@ def api(platform: Platform) -> Iterator[psutil.Process]:
         yield psutil.Process(server.pid)
     finally:
         servers.stop(platform.settings.home, "bench-api")
-
-
-@contextmanager
-def mlflow_serves(model: Path, port: int, log: Path) -> Iterator[psutil.Process]:
-    """MLflow's own scoring server of a model, with as many processes as it starts by default: one."""
-    command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "-h", "127.0.0.1", "-p", str(port),
-        "--env-manager", "local",
-    ]  # fmt: skip
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command, env={**os.environ, "PATH": path}, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while not servers.answers(f"http://127.0.0.1:{port}/ping"):
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise RuntimeError(f"mlflow models serve did not come up: {log.read_text()[-500:]}")
-            time.sleep(0.3)
-        tree = psutil.Process(process.pid).children(recursive=True)
-        serving = [each for each in tree if any("uvicorn" in word for word in each.cmdline())]
-        workers = [each for each in serving if not each.children()]
-        assert len(workers) == 1, [each.cmdline() for each in tree]
-        yield workers[0]
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def mlflow_models(booster: lightgbm.Booster, folder: Path) -> tuple[Path, Path]:
-    """One of the models as MLflow saves it: with a signature, and without."""
-    import mlflow.lightgbm
-    from mlflow.models import infer_signature
-
-    rows = pd.DataFrame([[0.5] * len(FEATURES)], columns=list(FEATURES))
-    checked, unchecked = folder / "mlflow-checked", folder / "mlflow-unchecked"
-    requirements, signature = ["mlflow", "lightgbm"], infer_signature(rows, np.array([0.5]))
-    mlflow.lightgbm.save_model(booster, str(checked), pip_requirements=requirements, signature=signature)
-    mlflow.lightgbm.save_model(booster, str(unchecked), pip_requirements=requirements)
-    return checked, unchecked
 
 
 @dataclass(frozen=True)
