@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,7 +81,8 @@ def run(minutes: float, console: Console, every_s: float = 60) -> Seen:
         key = Keys(platform.cluster).create("soaked", "soak", Role.READER)[1]
         seen, stop = Seen(), threading.Event()
         process = stack.enter_context(api(platform))
-        with ThreadPoolExecutor(CLIENTS) as pool:
+        with ThreadPoolExecutor(CLIENTS) as pool, ExitStack() as ending:
+            ending.callback(stop.set)  # whatever happens, or the pool would wait for its clients for ever
             clients = [pool.submit(ask, key, seen, stop) for _ in range(CLIENTS)]
             ends, number = time.monotonic() + 60 * minutes, 0
             killed = False
@@ -112,8 +113,11 @@ def _kill_postgres(home: Path, console: Console) -> None:
     address = postgres.address(home)
     assert address is not None
     server = psutil.Process(address.pid)
-    for victim in [*server.children(recursive=True), server]:
-        victim.kill()
+    children = server.children(recursive=True)
+    server.kill()  # first, or it would start anew what it loses
+    for victim in children:
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
     console.print(f"PostgreSQL is dead for {DEAD_S} s")
     time.sleep(DEAD_S)
 
