@@ -35,7 +35,8 @@ def execute(cluster: Cluster, statement: str, **values: object) -> None:
 
 @pytest.fixture
 def books(postgres: Cluster) -> Any:
-    """The default book alone, before and after."""
+    """The default book alone, before and after, and no budgets, which a book must fit."""
+    execute(postgres, "DELETE FROM budgets")
     yield PriceBooks(postgres)
     execute(postgres, "DELETE FROM price_books")
     execute(postgres, "DELETE FROM price_rates")
