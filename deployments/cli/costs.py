@@ -198,7 +198,7 @@ def worth(
     as_json: Json = False,
 ) -> None:
     """Partitions whose own model does not earn what it costs, and what would be saved without it."""
-    from deployments.costs.models import judge
+    from deployments.costs.worth import judge
 
     with running_platform(load_settings()) as platform:
         judged = judge(platform, tenant, use_case, min_gain)

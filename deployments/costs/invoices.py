@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,9 +13,9 @@ from infra.database.invoices import Invoices, Issued
 from infra.database.operator import Operator
 from infra.database.prices import PriceBooks
 from tasks.costs.invoice import Invoice, invoice_of
-from tasks.costs.ledger import bills, ledger
+from tasks.costs.ledger import Entry, MonthUse, bills, ledger
 from tasks.domain.errors import InvalidDefinition, NotFound
-from tasks.domain.prices import Month
+from tasks.domain.prices import Month, PriceHistory
 
 CLOSES_AFTER = timedelta(minutes=5)
 """Work that was booked just before midnight is stored, and processes of that night were read anew, by then."""
@@ -24,23 +25,38 @@ def preview(cluster: Cluster, tenant: str, month: Month, until: datetime | None 
     """The invoice as it would be issued if nothing more was used and the tenant stayed to the end of the month, or to
     `until`. Raises `NotFound` for a tenant that was not there in that month."""
     history = PriceBooks(cluster).all()
-    measured = measure(cluster, month, history, tenant, until)
-    billed = bills(measured, history).get(tenant)
-    if billed is None:
+    found = _previews(measure(cluster, month, history, tenant, until), history, {tenant: _name(cluster, tenant)})
+    if not found:
         raise NotFound(f"{tenant} was no tenant in {month}", hint="orchard costs invoices lists those that were issued")
-    return invoice_of(
-        billed,
-        ledger(measured, history),
-        len(month.days()),
-        number=f"{month}-{tenant}",
-        customer=tenant,
-        customer_since=measured.memberships[tenant][0].since,
-        name=Operator(cluster).tenant(tenant).name,
-        month=str(month),
-        start=measured.spans[0].start,
-        end=measured.spans[-1].end,
-        timezone=month.timezone,
-    )
+    return found[0]
+
+
+def _name(cluster: Cluster, tenant: str) -> str:
+    return Operator(cluster).tenant(tenant).name
+
+
+def _previews(measured: MonthUse, history: PriceHistory, names: Mapping[str, str]) -> list[Invoice]:
+    """One of each tenant that was measured and was there in the month."""
+    entries: dict[str, list[Entry]] = {}
+    for entry in ledger(measured, history):
+        entries.setdefault(entry.tenant, []).append(entry)
+    month = measured.month
+    return [
+        invoice_of(
+            billed,
+            entries.get(tenant, []),
+            len(month.days()),
+            number=f"{month}-{tenant}",
+            customer=tenant,
+            customer_since=measured.memberships[tenant][0].since,
+            name=names[tenant],
+            month=str(month),
+            start=measured.spans[0].start,
+            end=measured.spans[-1].end,
+            timezone=month.timezone,
+        )
+        for tenant, billed in bills(measured, history).items()
+    ]
 
 
 def invoice(cluster: Cluster, tenant: str, month_text: str = "", *, issue: bool = False) -> Invoice:
@@ -79,11 +95,13 @@ def check_over(month: Month, now: datetime) -> None:
 
 
 def issue_all(cluster: Cluster, month_text: str) -> list[Invoice]:
-    """Issues the invoices of all tenants that were there in a month that is over, but for those that were issued."""
+    """Issues the invoices of all tenants that were there in a month that is over, but for those that were issued. The
+    month is measured once for all of them."""
     history = PriceBooks(cluster).all()
     month = parse_month(month_text, history)
-    there = [name for name, since in Consumption(cluster).memberships().items() if since[0].since < month.end]
-    return [invoice(cluster, tenant, month_text, issue=True) for tenant in there]
+    check_over(month, datetime.now(UTC))
+    names = {tenant.id: tenant.name for tenant in Operator(cluster).tenants()}
+    return [_issued(cluster, each) for each in _previews(measure(cluster, month, history), history, names)]
 
 
 def last_invoices(cluster: Cluster, tenant: str) -> list[Invoice]:

@@ -55,7 +55,7 @@ def measure(
         consumption.used(spans, tenant),
         memberships,
         overhead,
-        _teams(cluster),
+        _teams(cluster, tenant),
     )
 
 
@@ -66,10 +66,11 @@ def price(cluster: Cluster, months: Iterable[str] = ("",)) -> Priced:
     return Priced(history, [entry for month in parsed for entry in ledger(measure(cluster, month, history), history)])
 
 
-def _teams(cluster: Cluster) -> dict[tuple[str, str], str]:
+def _teams(cluster: Cluster, tenant: str | None) -> dict[tuple[str, str], str]:
+    operator = Operator(cluster)
     return {
-        (tenant.id, use_case.id): use_case.team
-        for tenant in Operator(cluster).tenants()
-        for use_case in tenant.use_cases
+        (each.id, use_case.id): use_case.team
+        for each in (operator.tenants() if tenant is None else [operator.tenant(tenant)])
+        for use_case in each.use_cases
         if use_case.team
     }

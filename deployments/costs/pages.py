@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from decimal import Decimal
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from deployments.costs.ledgers import Priced
@@ -61,9 +60,7 @@ TOP = 20
 
 
 def _render(name: str, **values: Any) -> str:
-    templates = files("deployments.costs")
-    loader = FunctionLoader(lambda each: templates.joinpath(each).read_text(encoding="utf-8"))
-    environment = Environment(autoescape=select_autoescape(default=True), loader=loader)
+    environment = Environment(autoescape=True, loader=PackageLoader("deployments.costs", ""))
     environment.filters |= {"money": _money, "quantity": quantity, "plain": plain, "small": _small, "cost": _cost}
     return environment.get_template(name).render(**values)
 

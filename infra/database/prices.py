@@ -51,11 +51,14 @@ class PriceBooks:
                 return False
             billed = connection.scalar(select(func.max(INVOICES.c.month)))
             _check(before, book, billed)
-            if billed is None and [each.version for each in before.books] == [load_prices().version]:
+            default = billed is None and [each.version for each in before.books] == [load_prices().version]
+            others = () if default else tuple(each for each in before.books if each.version != book.version)
+            after = PriceHistory(books=tuple(sorted([*others, book], key=lambda each: each.valid_from)))
+            _check_covers(connection, after, book)
+            if default:
                 connection.execute(delete(BOOKS))
             store_book(connection, book)
-            _check_covers(connection, _history(connection), book)
-            replace_rates(connection, rates(_history(connection)))
+            replace_rates(connection, rates(after))
             Audit(self.cluster).add(connection, "prices.set", "done", by=self.by, once=once, version=book.version)
             return True
 
@@ -84,9 +87,6 @@ def _check(before: PriceHistory, book: PriceBook, billed: str | None) -> None:
                 found=str(each.valid_from),
                 hint="let a new version begin later",
             )
-    if billed is not None or [each.version for each in before.books] != [load_prices().version]:
-        others = [each for each in before.books if each.version != book.version]
-        PriceHistory(books=tuple(sorted([*others, book], key=lambda each: each.valid_from)))
 
 
 def _check_covers(connection: Connection, history: PriceHistory, book: PriceBook) -> None:

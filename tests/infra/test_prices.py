@@ -72,6 +72,8 @@ def test_ones_own_first_book_takes_the_place_of_the_default(books: PriceBooks) -
     assert rates_of(books.cluster.operator_url) == [("usd-1", 2024, 2032), ("usd-2", 2032, None)]
     with pytest.raises(InvalidDefinition, match="another currency"):
         books.set(newer("eur", date(2033, 1, 1)))
+    with pytest.raises(InvalidDefinition, match="same day"):
+        books.set(newer("usd-3", date(2032, 1, 1), currency="USD"))
 
 
 def test_silos_have_the_list_prices_too(books: PriceBooks, operator: Operator) -> None:
