@@ -72,30 +72,19 @@ SPENT_BY_TENANT = text(_spent("u.tenant = :tenant", "p.tenant = :tenant"))
 SPENT_BY_TENANTS = text(_spent("u.tenant = ANY(:tenants)", "p.tenant = ANY(:tenants)"))
 SPENT_BY_ALL = text(_spent("true", "true"))
 
-SPENT_BY_RUN = text(
-    f"""
-    SELECT round(coalesce(sum(u.cpu_s::numeric * r.cpu_hour / 3600
-               + CASE WHEN u.stage = 'scoring' THEN u.rows_out ELSE 0 END / 1e6 * r.million_predictions), 0), 6)
-    FROM usage AS u {_PRICED.format("u", "at")}
-    WHERE u.tenant = :tenant AND u.run_id = :run_id AND u.at >= :since
-    """  # noqa: S608  # names of ours
-)
-"""What finished batches of a run used, and the rest of its attempts that have ended."""
-
-
 SPENT_BY_RUNS = text(
     """
     SELECT u.run_id, r.currency,
-           sum(u.cpu_s::numeric * r.cpu_hour / 3600
-               + CASE WHEN u.stage = 'scoring' THEN u.rows_out ELSE 0 END / 1e6 * r.million_predictions) AS cost
+           round(sum(u.cpu_s::numeric * r.cpu_hour / 3600
+                     + CASE WHEN u.stage = 'scoring' THEN u.rows_out ELSE 0 END / 1e6 * r.million_predictions), 6)
+               AS cost
     FROM usage AS u
-    JOIN price_rates AS r
-      ON r.tier = u.tier AND r.valid_from <= u.at AND (r.valid_to > u.at) IS NOT FALSE
-    WHERE u.tenant = :tenant AND u.run_id = ANY(:run_ids)
+    JOIN price_rates AS r ON r.tier = u.tier AND r.valid_from <= u.at AND (r.valid_to > u.at) IS NOT FALSE
+    WHERE u.tenant = :tenant AND u.run_id = ANY(:run_ids) AND u.at >= :since
     GROUP BY u.run_id, r.currency
     """
 )
-"""The same of several runs, whatever the currency."""
+"""What finished batches of runs used, and the rest of their attempts that have ended."""
 
 
 def month_of(now: datetime) -> str:
@@ -140,10 +129,16 @@ def spent_by_use_case(url: str, tenant: str, currency: str, now: datetime) -> di
     return {name: known.get(name, Decimal(0)) + recent.get(name, Decimal(0)) for name in {*known, *recent}}
 
 
+def spent_on_runs(connection: Connection, tenant: str, runs: Sequence[Run]) -> dict[tuple[int, str], Decimal]:
+    """What runs have cost so far, over all of their attempts, by run and currency."""
+    since = min((run.started_at for run in runs), default=None)
+    values = {"tenant": tenant, "run_ids": [run.run_id for run in runs], "since": since}
+    return {(row.run_id, row.currency): row.cost for row in connection.execute(SPENT_BY_RUNS, values)}
+
+
 def spent_on_run(connection: Connection, tenant: str, run: Run, currency: str) -> Decimal:
-    """What a run has cost so far, over all of its attempts."""
-    values = {"tenant": tenant, "run_id": run.run_id, "currency": currency, "since": run.started_at}
-    return Decimal(connection.scalar(SPENT_BY_RUN, values) or 0)
+    """What one has cost so far, in a currency."""
+    return spent_on_runs(connection, tenant, [run]).get((run.run_id, currency), Decimal(0))
 
 
 def covered(budget: Budget, spent: Mapping[str, Decimal]) -> Decimal:
@@ -195,9 +190,8 @@ class BudgetRecords(TenantRows):
 
     def run_costs(self, runs: Sequence[Run]) -> dict[int, str]:
         """What each run's finished work comes to so far, over all its attempts, such as `0.0123 EUR`."""
-        values = {"tenant": self.tenant, "run_ids": [run.run_id for run in runs]}
-        rows = self._transact(lambda connection: connection.execute(SPENT_BY_RUNS, values).all())
-        return {row.run_id: f"{money(row.cost)} {row.currency}" for row in rows}
+        spent = self._transact(lambda connection: spent_on_runs(connection, self.tenant, runs))
+        return {run_id: f"{money(cost)} {currency}" for (run_id, currency), cost in spent.items()}
 
     def budgets(self) -> list[Budget]:
         """The tenant's own, per month and per run."""
