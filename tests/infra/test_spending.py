@@ -140,6 +140,8 @@ def test_a_budget_per_run_counts_all_attempts_of_that_run(make_records: MakeReco
     excess = records.excess("sales", run)
     assert excess is not None
     assert (excess.about, excess.spent) == (f"run {run.run_id}", Decimal(10))
+    assert records.run_costs([run]) == {run.run_id: f"10.00 {excess.budget.currency}"}
+    assert records.run_costs([]) == {}
     # While it runs, nobody is held by it; once it was stopped, its use case is.
     [running] = budgets.standings(budgets.all())
     assert (running.level, running.refuses) == (Level.HARD, False)
