@@ -65,7 +65,7 @@ STORED = text(
             AS s (start, finish, number)
     ), lived AS (
         SELECT tenant, use_case, bytes, at,
-               lead(at, 1, least(:end, now())) OVER (PARTITION BY tenant, use_case, place ORDER BY at) AS until
+               lead(at, 1, now()) OVER (PARTITION BY tenant, use_case, place ORDER BY at) AS until
         FROM stored WHERE at < :end AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
     )
     SELECT tenant, use_case, 'storage' AS stage, (number - 1)::integer AS span,

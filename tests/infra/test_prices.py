@@ -154,6 +154,14 @@ def test_storage_is_paid_for_by_the_time_that_it_is_kept(postgres: Cluster, make
     assert set(used["stage"]) == {"storage"}
 
 
+def test_storage_to_come_is_not_paid_for_yet(postgres: Cluster, make_records: MakeRecords) -> None:
+    make_records("fresh")
+    record_stored(postgres, [Stored("fresh", "sales", "lake", 10**9)])
+    now = datetime.now(UTC)
+    used = Consumption(postgres).used([Span(now - timedelta(hours=1), now + timedelta(days=10))], "fresh")
+    assert used["byte_seconds"].sum() < 60 * 10**9
+
+
 def test_a_reading_that_found_nothing_new_is_not_kept(postgres: Cluster, make_records: MakeRecords) -> None:
     make_records("constant")
     for size in (5, 5, 6, 6, 5):
