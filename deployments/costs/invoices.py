@@ -15,7 +15,8 @@ from infra.database.prices import PriceBooks
 from tasks.costs.invoice import Invoice, invoice_of
 from tasks.costs.ledger import Entry, MonthUse, bills, ledger
 from tasks.domain.errors import InvalidDefinition, NotFound
-from tasks.domain.prices import Month, PriceHistory
+from tasks.domain.months import Month
+from tasks.domain.prices import PriceHistory
 
 CLOSES_AFTER = timedelta(minutes=5)
 """Work that was booked just before midnight is stored, and processes of that night were read anew, by then."""

@@ -13,7 +13,8 @@ from infra.database.prices import PriceBooks
 from tasks.costs.ledger import Entry, MonthUse, ledger
 from tasks.costs.spans import spans_of
 from tasks.domain.errors import InvalidDefinition
-from tasks.domain.prices import Month, PriceHistory
+from tasks.domain.months import Month
+from tasks.domain.prices import PriceHistory
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from infra.database.consumption import Consumption
 from infra.database.slots import busy_slots
 from infra.definitions import load_tiers
 from infra.settings import Settings
-from tasks.domain.prices import HOUR_S, Span
+from tasks.domain.months import Span
+from tasks.domain.prices import HOUR_S
 from tasks.domain.tenant import Tier
 
 

@@ -14,8 +14,8 @@ from infra.database.frames import read_frame
 from infra.database.operator import Operator
 from infra.database.tables import table
 from infra.database.usage_tables import MembershipRow
-from tasks.domain.prices import Membership, Span
-from tasks.domain.tenant import Tier
+from tasks.domain.months import Span
+from tasks.domain.tenant import Membership, Tier
 
 MEMBERSHIPS = table(MembershipRow)
 

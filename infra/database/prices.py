@@ -18,7 +18,8 @@ from infra.database.tables import table
 from infra.database.usage_tables import MembershipRow
 from infra.definitions import DEFAULT_PRICES, load_prices
 from tasks.domain.errors import InvalidDefinition
-from tasks.domain.prices import Month, PriceBook, PriceHistory, rates
+from tasks.domain.months import Month
+from tasks.domain.prices import PriceBook, PriceHistory, rates
 
 BOOKS, INVOICES = table(PriceBookRow), table(InvoiceRow)
 BUDGETS, MEMBERSHIPS = table(BudgetRow), table(MembershipRow)

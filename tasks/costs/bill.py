@@ -10,7 +10,8 @@ from functools import partial
 from tasks.costs.money import rounded
 from tasks.costs.spans import Segment
 from tasks.domain.contract import Frozen
-from tasks.domain.prices import MILLION, Month, Quantities
+from tasks.domain.months import Month
+from tasks.domain.prices import MILLION, Quantities
 from tasks.domain.tenant import Tier
 
 MEASURES = (

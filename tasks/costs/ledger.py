@@ -13,7 +13,9 @@ import pandas as pd
 
 from tasks.costs.bill import Bill, bill
 from tasks.costs.spans import segments_of, tier_at
-from tasks.domain.prices import Membership, Month, PriceHistory, Quantities, Span, quantities
+from tasks.domain.months import Month, Span
+from tasks.domain.prices import PriceHistory, Quantities, quantities
+from tasks.domain.tenant import Membership
 
 UNCHARGED = ("waste", "overhead")
 """Stages of what nobody is charged for: killed and failed work, and what serves all tenants."""

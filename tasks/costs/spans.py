@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from tasks.domain.prices import Membership, Month, PriceBook, PriceHistory, Span
-from tasks.domain.tenant import Tier
+from tasks.domain.months import Month, Span
+from tasks.domain.prices import PriceBook, PriceHistory
+from tasks.domain.tenant import Membership, Tier
 
 
 def spans_of(

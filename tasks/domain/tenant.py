@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -18,6 +20,13 @@ class Tier(StrEnum):
     FREE = "free"
     STANDARD = "standard"
     PREMIUM = "premium"
+
+
+class Membership(NamedTuple):
+    """From when on a tenant is in a tier."""
+
+    since: datetime
+    tier: Tier
 
 
 class Isolation(StrEnum):

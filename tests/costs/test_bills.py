@@ -11,8 +11,9 @@ from tasks.costs.bill import Bill, bill
 from tasks.costs.money import rounded
 from tasks.costs.spans import segments_of, spans_of
 from tasks.domain.errors import InvalidDefinition
-from tasks.domain.prices import Membership, Month, Plan, Plans, PriceBook, PriceHistory, Prices, Quantities, rates
-from tasks.domain.tenant import Tier
+from tasks.domain.months import Month
+from tasks.domain.prices import Plan, Plans, PriceBook, PriceHistory, Prices, Quantities, rates
+from tasks.domain.tenant import Membership, Tier
 
 NOVEMBER = Month(year=2026, month=11)
 COST = Prices(cpu_hour=Decimal("0.05"), gb_month=Decimal("0.02"))

@@ -8,7 +8,7 @@ import pytest
 
 from deployments.costs.invoices import check_over
 from tasks.domain.errors import InvalidDefinition
-from tasks.domain.prices import Month
+from tasks.domain.months import Month
 
 
 @pytest.mark.parametrize(("timezone", "hour"), [("UTC", 0), ("America/New_York", 4)])

@@ -11,8 +11,9 @@ import pytest
 from tasks.costs.ledger import Entry, MonthUse, bills, grouped, ledger, total
 from tasks.costs.spans import spans_of
 from tasks.costs.worth import saved, worth
-from tasks.domain.prices import Membership, Month, PriceHistory, Prices
-from tasks.domain.tenant import Tier
+from tasks.domain.months import Month
+from tasks.domain.prices import PriceHistory, Prices
+from tasks.domain.tenant import Membership, Tier
 from tests.costs.test_bills import book
 
 NOVEMBER = Month(year=2026, month=11)

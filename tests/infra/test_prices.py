@@ -21,7 +21,8 @@ from infra.definitions import load_prices
 from infra.settings import Settings
 from tasks.domain.budget import Budget, Period
 from tasks.domain.errors import InvalidDefinition
-from tasks.domain.prices import Month, PriceBook, Span
+from tasks.domain.months import Month, Span
+from tasks.domain.prices import PriceBook
 from tasks.domain.tenant import Isolation
 from tests.conftest import MakeRecords
 from tests.samples import sample_tenant
