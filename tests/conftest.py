@@ -30,6 +30,17 @@ def settings() -> Iterator[Settings]:
         yield load_settings(home=Path(folder) / "home")
 
 
+@pytest.fixture
+def own() -> Iterator[Settings]:
+    """Settings of a home whose PostgreSQL runs once it is asked for, and which a test may stop."""
+    with tempfile.TemporaryDirectory(prefix="orchard-test-") as folder:
+        settings = load_settings(home=Path(folder) / "home")
+        try:
+            yield settings
+        finally:
+            embedded.stop(settings.home)
+
+
 @pytest.fixture(scope="session")
 def postgres(settings: Settings) -> Iterator[Cluster]:
     """A running cluster with empty databases: Orchard's (migrated), Prefect's, and MLflow's two."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import pytest
 
 from infra import postgres as embedded
 from infra.database.cluster import Cluster, started_cluster
 from infra.database.keys import Keys
-from infra.settings import Settings, load_settings
+from infra.settings import Settings
 from tasks.domain.access import Role
 from tasks.domain.tenant import Tier
 from tests.api.served import Api, problem, serve
@@ -48,17 +45,6 @@ def test_models_in_memory_are_counted(
     assert after["orchard_stale_seconds",] == 0
     assert "api-counted" not in text
     assert "demand" not in text
-
-
-@pytest.fixture
-def own() -> Iterator[Settings]:
-    """Settings of a PostgreSQL that runs, and may be stopped."""
-    with tempfile.TemporaryDirectory(prefix="orchard-test-") as folder:
-        settings = load_settings(home=Path(folder) / "home")
-        try:
-            yield settings
-        finally:
-            embedded.stop(settings.home)
 
 
 def test_with_a_release_in_memory_it_is_ready_and_readers_keep_no_prediction_waiting(

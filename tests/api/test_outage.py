@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,24 +14,13 @@ from infra import postgres
 from infra.database.cluster import started_cluster
 from infra.database.keys import Keys
 from infra.database.operator import Operator
-from infra.settings import Settings, load_settings
+from infra.settings import Settings
 from tasks.domain.access import Role
 from tasks.domain.errors import DatabaseUnavailable
 from tests.api.served import problem, serve, wait_for
 from tests.samples import sample_tenant
 
 WRONG = f"orc_{'x' * 43}"
-
-
-@pytest.fixture
-def own() -> Iterator[Settings]:
-    """Settings of a PostgreSQL that runs, and may be stopped."""
-    with tempfile.TemporaryDirectory(prefix="orchard-test-") as folder:
-        settings = load_settings(home=Path(folder) / "home")
-        try:
-            yield settings
-        finally:
-            postgres.stop(settings.home)
 
 
 def test_without_a_database(own: Settings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from infra.database.cluster import started_cluster
 from infra.database.connect import transact
 from infra.database.deadline import within
 from infra.database.keys import Keys
-from infra.settings import Settings, load_settings
+from infra.settings import Settings
 from tasks.domain.access import Role
 from tasks.domain.errors import DatabaseUnavailable
 from tasks.domain.tenant import Tier
@@ -32,17 +31,6 @@ from tests.serving.deployed import deploy, onboarded
 ROW = {"store": 0, "day": "2013-11-01T00:00:00Z", "price": 9.5, "colour": "red"}
 SOON_S = WITHIN_S + 2.5
 """A request that is the first to find the database silent waits for it, or for a new connection, and for no longer."""
-
-
-@pytest.fixture
-def own() -> Iterator[Settings]:
-    """Settings of a PostgreSQL that runs, and may be stopped."""
-    with tempfile.TemporaryDirectory(prefix="orchard-test-") as folder:
-        settings = load_settings(home=Path(folder) / "home")
-        try:
-            yield settings
-        finally:
-            postgres.stop(settings.home)
 
 
 @contextmanager
