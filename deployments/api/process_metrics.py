@@ -1,8 +1,9 @@
 """Figures of all processes of one API in one scrape, whichever of them answers it.
 
-Each process writes its figures down every second. One that answers a scrape adds those of the others to its own, each
-under the label `process`. That is the number of a place that a process takes when it starts and that is free again
-once it ends, however it ends: a successor begins anew from zero under the same label, which Prometheus understands.
+Each process writes its figures down every second. One that answers a scrape writes its own before it adds those of the
+others, so that the next scrape, whoever answers it, never sees less than this one. Each has the label `process`: the
+number of a place that a process takes when it starts and that is free again once it ends, however it ends. A successor
+begins anew from zero under the same label, which Prometheus understands.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class ProcessFigures(Collector):
         self._folder, self._own = folder, own
         self._place: int | None = None
         self._lock_file = -1
+        self._writing = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_writing, daemon=True, name="process-figures")
 
@@ -66,7 +68,7 @@ class ProcessFigures(Collector):
         return found.values()
 
     def _texts(self) -> dict[int, str]:
-        own = {} if self._place is None else {self._place: self._text()}
+        own = {} if self._place is None else {self._place: self._write()}
         return dict(self._others()) | own
 
     def _others(self) -> Iterator[tuple[int, str]]:
@@ -81,21 +83,25 @@ class ProcessFigures(Collector):
             except FileNotFoundError:
                 continue
 
-    def _text(self) -> str:
-        return generate_latest(self._own).decode()
-
     def _keep_writing(self) -> None:
         while not self._stop.wait(EVERY_S):
             try:
                 self._write()
-            except Exception as error:  # a full disk; the next second tries again
-                logger.warning("figures are not written: %s: %s", type(error).__name__, error)
+            except Exception:  # a thread that ends would write nothing more
+                logger.exception("figures are not written")
 
-    def _write(self) -> None:
+    def _write(self) -> str:
+        """Writes the figures as they are now; what was written."""
         path = self._folder / f"{self._place}.prom"
         half = path.with_suffix(".new")
-        half.write_text(self._text())
-        half.replace(path)
+        with self._writing:
+            text = generate_latest(self._own).decode()
+            try:
+                half.write_text(text)
+                half.replace(path)
+            except OSError as error:  # a full disk; the next second tries again
+                logger.warning("figures are not written: %s", error)
+        return text
 
 
 def _locked(path: Path) -> int | None:

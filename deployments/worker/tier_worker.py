@@ -24,6 +24,7 @@ import anyio.abc
 from prefect.client.schemas.objects import FlowRun
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from infra.turns import give_way
 from tasks.domain.errors import OrchardError
 
 PRELOADED = [
@@ -37,9 +38,6 @@ PRELOADED = [
 """Modules without threads or connections of their own. Not flows: those read the run's environment when imported."""
 
 GRACE_S = 30
-
-NICENESS = 10
-"""Of runs: where they share a machine with the API and the servers, those are answered first."""
 
 
 class TierWorker(ProcessWorker):
@@ -86,7 +84,7 @@ class TierWorker(ProcessWorker):
 
 def run_engine(flow_run_id: str, environment: dict[str, str]) -> None:
     """What the forked process does: becomes Prefect's engine for this run."""
-    os.nice(NICENESS)
+    give_way()  # where runs share a machine with the API and the servers, those are answered first
     os.environ.update(environment)
     os.environ["PREFECT__FLOW_RUN_ID"] = flow_run_id
     if memory_mb := environment.get("ORCHARD_MEMORY_MB"):

@@ -12,12 +12,20 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.api.__main__ import HEADROOM_MB
 from deployments.api.lockouts import FAILURES
+from deployments.api.process_metrics import ProcessFigures
 from infra.settings import load_settings
 from tests.api.served import wait_for
+
+
+def real_time(process: int) -> list[int]:
+    """The threads of a process that come before all that compute."""
+    threads = [int(thread) for thread in os.listdir(f"/proc/{process}/task")]
+    return [each for each in threads if os.sched_getscheduler(each) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR]
 
 
 def test_it_serves_and_its_log_holds_no_query_and_no_key(tmp_path: Path) -> None:
@@ -40,6 +48,8 @@ def test_it_serves_and_its_log_holds_no_query_and_no_key(tmp_path: Path) -> None
             assert client.get("/healthz").status_code == 200
             [_, limit] = psutil.Process(process.pid).rlimit(psutil.RLIMIT_DATA)[::-1]
             assert limit == (load_settings().serving_memory_mb + HEADROOM_MB) * 10**6  # a bomb bursts alone
+            if os.geteuid() == 0 and len(os.sched_getaffinity(0)) > 1:
+                assert real_time(process.pid) == [process.pid]  # the event loop's thread and no other
             for address, expected in (("198.51.100.7", 429), ("198.51.100.8", 401)):  # each client by its own
                 forwarded = {"X-Forwarded-For": f"203.0.113.9, {address}"}  # the first is what the client says itself
                 for _ in range(FAILURES if expected == 429 else 1):
@@ -57,6 +67,26 @@ def test_it_serves_and_its_log_holds_no_query_and_no_key(tmp_path: Path) -> None
     assert "not in the audit: Report(action='access.lockout'" in text  # there is no database to take it
     assert "hidden" not in text
     assert "Traceback" not in text
+
+
+def test_no_scrape_sees_less_than_the_one_before(tmp_path: Path) -> None:
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    requests, _ = (Counter("requests", "Requests.", registry=each) for each in registries)
+    first, second = (ProcessFigures(tmp_path, each) for each in registries)
+
+    def seen(by: ProcessFigures) -> float:
+        samples = (sample for family in by.collect() for sample in family.samples)
+        return next(each.value for each in samples if each.name == "requests_total" and each.labels["process"] == "0")
+
+    first.start()
+    second.start()
+    try:
+        for number in range(1, 4):
+            requests.inc()
+            assert [seen(first), seen(second)] == [number, number]
+    finally:
+        first.close()
+        second.close()
 
 
 @pytest.mark.slow

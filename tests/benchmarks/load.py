@@ -31,7 +31,7 @@ class Load:
     failed: int
 
 
-AHEAD = ("nice", "-n", "-10") if os.geteuid() == 0 else ()
+AHEAD = ("chrt", "--rr", "2") if os.geteuid() == 0 else ()
 """The load generator comes first where it may: how long it waits for a core itself is not the servers' doing."""
 
 

@@ -1,0 +1,42 @@
+"""Who comes first where processes share a machine's cores: who answers requests before who computes for minutes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+NICENESS = 10
+"""Of who gives way, among the processes of its session, or of its cgroup."""
+
+SESSION_NICENESS = 19
+"""Of its session as a whole: where Linux groups processes by session (`sched_autogroup_enabled`), the niceness of a
+process says nothing to those of other sessions; see sched(7), "The autogroup feature"."""
+
+PRIORITY = 1
+"""The lowest of the real-time ones, which come before all that are not."""
+
+
+def give_way() -> None:
+    """Lets all others go first, from now on. This process becomes a session of its own, if it leads no group yet."""
+    os.nice(NICENESS)
+    with suppress(OSError):  # it is one already; or this is no Linux, or one without groups
+        os.setsid()
+        Path("/proc/self/autogroup").write_text(f"{SESSION_NICENESS}\n")
+
+
+def come_first(processes: int) -> bool:
+    """Lets this thread, but none that it starts, go before all that computes; whether the system allows it.
+
+    A thread that waits for requests is then woken at once, where it would have to wait for the end of another's turn,
+    for milliseconds. Linux allows it with CAP_SYS_NICE or RLIMIT_RTPRIO. Of several `processes` that do so, one core at
+    least must stay with everybody else; where that cannot be, it is not done.
+    """
+    if sys.platform != "linux" or processes >= len(os.sched_getaffinity(0)):
+        return False
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
+    except OSError:
+        return False
+    return True

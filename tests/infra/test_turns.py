@@ -1,0 +1,70 @@
+"""Who comes first: in processes of their own, which ask the system afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.turns import NICENESS, PRIORITY, SESSION_NICENESS
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's scheduler")
+
+NOBODY = 65534
+
+
+def said(code: str) -> Any:
+    """What a process prints, as JSON."""
+    code = f"import json, os, threading\nfrom pathlib import Path\nfrom infra.turns import come_first, give_way\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_gives_way_among_the_processes_of_its_session_and_with_its_session() -> None:
+    niceness, leads = said("give_way()\nprint(json.dumps([os.nice(0), os.getsid(0) == os.getpid()]))")
+    assert niceness == os.nice(0) + NICENESS
+    assert leads
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no groups by session")
+def test_its_session_gives_way_and_that_of_its_parent_does_not() -> None:
+    before = Path("/proc/self/autogroup").read_text()
+    group = said("give_way()\nprint(json.dumps(Path('/proc/self/autogroup').read_text()))")
+    assert group.split()[-1] == str(SESSION_NICENESS)
+    assert group.split()[0] != before.split()[0]
+    assert Path("/proc/self/autogroup").read_text() == before
+
+
+def test_gives_way_where_it_leads_a_session_already() -> None:
+    assert said("os.setsid()\ngive_way()\nprint(json.dumps(os.nice(0)))") == os.nice(0) + NICENESS
+
+
+POLICIES = """
+found = []
+thread = threading.Thread(target=lambda: found.append(os.sched_getscheduler(0)))
+thread.start(); thread.join()
+policy, priority = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, os.sched_getparam(0).sched_priority
+print(json.dumps([came, policy, priority, found[0]]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2, reason="needs CAP_SYS_NICE and two cores")
+def test_a_thread_comes_first_and_those_that_it_starts_do_not() -> None:
+    assert said(f"came = come_first(1){POLICIES}") == [True, os.SCHED_RR, PRIORITY, os.SCHED_OTHER]
+
+
+def test_a_core_stays_with_all_others() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert said(f"came = come_first({cores}){POLICIES}") == [False, os.SCHED_OTHER, 0, os.SCHED_OTHER]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes nobody")
+def test_without_the_right_to_it_nothing_changes() -> None:
+    found = said(f"os.setgid({NOBODY}); os.setuid({NOBODY})\ncame = come_first(1){POLICIES}")
+    assert found == [False, os.SCHED_OTHER, 0, os.SCHED_OTHER]
