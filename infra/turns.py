@@ -26,17 +26,19 @@ def give_way() -> None:
         Path("/proc/self/autogroup").write_text(f"{SESSION_NICENESS}\n")
 
 
-def come_first(processes: int) -> bool:
-    """Lets this thread, but none that it starts, go before all that computes; whether the system allows it.
+def come_first(first: bool) -> bool:
+    """Lets this thread, but none that it starts, go before all that computes, or in its turn again; whether the system
+    allows it.
 
     A thread that waits for requests is then woken at once, where it would have to wait for the end of another's turn,
-    for milliseconds. Linux allows it with CAP_SYS_NICE or RLIMIT_RTPRIO. Of several `processes` that do so, one core at
-    least must stay with everybody else; where that cannot be, it is not done.
+    for milliseconds. Linux allows it with CAP_SYS_NICE or RLIMIT_RTPRIO. Nobody should be first and busy: see
+    `deployments.api.priority`.
     """
-    if sys.platform != "linux" or processes >= len(os.sched_getaffinity(0)):
+    if sys.platform != "linux":
         return False
+    policy, priority = (os.SCHED_RR, PRIORITY) if first else (os.SCHED_OTHER, 0)
     try:
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
+        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except OSError:
         return False
     return True

@@ -18,7 +18,6 @@ from infra import servers
 from infra.database.connect import keep_open
 from infra.registry.store import import_mlflow
 from infra.settings import Settings, load_settings
-from infra.turns import come_first
 
 SWITCH_S = 0.0001
 """So long another thread that computes keeps the event loop waiting, each time that it comes back from the system: a
@@ -64,9 +63,7 @@ def application() -> FastAPI:
     import_mlflow()
     import_module("lightgbm")
     import_dispatch()
-    settings = load_settings()
-    come_first(settings.api_processes)  # this thread will be the event loop's
-    return create_app(settings)
+    return create_app(load_settings())
 
 
 def _set_up_logging() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -32,6 +33,7 @@ from deployments.api.keyring import Keyring
 from deployments.api.lockouts import Lockouts
 from deployments.api.metrics import PlatformCollector, RequestMetrics
 from deployments.api.online_metrics import ServingCollector
+from deployments.api.priority import keep_first
 from deployments.api.process_metrics import ProcessFigures
 from deployments.api.readings import Readings
 from deployments.api.reports import Reports
@@ -97,7 +99,9 @@ def create_app(
         meter.start()
         if figures is not None:
             figures.start()
+        priority = asyncio.create_task(keep_first())
         yield
+        priority.cancel()
         if figures is not None:
             figures.close()
         meter.close()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
+
+from tests.rights import may_be_real_time
 
 SCRIPT = """
 local number = {first}
@@ -31,7 +32,7 @@ class Load:
     failed: int
 
 
-AHEAD = ("chrt", "--rr", "2") if os.geteuid() == 0 else ()
+AHEAD = ("chrt", "--rr", "2") if may_be_real_time() else ()
 """The load generator comes first where it may: how long it waits for a core itself is not the servers' doing."""
 
 
