@@ -22,7 +22,8 @@ LARGE = Size(10_000, 4_000)
 
 @dataclass
 class Figure:
-    """One result; `limit` is what it should not exceed, `note` the single rounds that it is the mean of."""
+    """One result. `limit` is what it should not exceed, or reach with `at_least`. `note` says the single rounds
+    that it is the mean of."""
 
     benchmark: str
     name: str
@@ -30,10 +31,13 @@ class Figure:
     unit: str
     limit: float | None = None
     note: str = ""
+    at_least: bool = False
 
     @property
     def met(self) -> bool | None:
-        return None if self.limit is None else self.value <= self.limit
+        if self.limit is None:
+            return None
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 @dataclass
@@ -45,9 +49,10 @@ class Results:
     bare: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def add(
-        self, benchmark: str, name: str, value: float, unit: str, limit: float | None = None, note: str = ""
+        self, benchmark: str, name: str, value: float, unit: str, limit: float | None = None, **options: Any
     ) -> None:
-        self.figures.append(Figure(benchmark, name, value, unit, limit, note))
+        """`options` are a `Figure`'s other fields."""
+        self.figures.append(Figure(benchmark, name, value, unit, limit, **options))
 
 
 @dataclass

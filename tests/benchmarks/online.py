@@ -56,6 +56,9 @@ BOOSTERS = 32
 
 CACHED = 500
 ROUNDS = 3
+LEAST = 8.0
+"""So many times the throughput of `mlflow models serve` is the aim, where both check their rows."""
+
 PORT, MLFLOW_PORT = 8790, 8791
 
 
@@ -235,7 +238,10 @@ class Bench:
                 add(name, label, value, "ms")
             add(name, "CPU per request", cpu_us, "µs")
         for name in names:
-            add("Orchard", f"over {name}", middle["Orchard"][0].per_s / middle[name][0].per_s, "×")
+            limit = LEAST if name == names[0] else None
+            add(
+                "Orchard", f"over {name}", middle["Orchard"][0].per_s / middle[name][0].per_s, "×", limit, at_least=True
+            )
             add("Orchard", f"CPU, {name} over it", middle[name][1] / middle["Orchard"][1], "×")
         return middle["Orchard"][0]
 

@@ -37,7 +37,7 @@ def as_dict(results: Results, size: Size, workers: int) -> dict[str, Any]:
 
 
 def show(console: Console, results: Results) -> None:
-    """Both tables, and the first one again as Markdown."""
+    """Both tables (the second where steps were timed), and the first one again as Markdown."""
     table = Table(title="Benchmarks", title_justify="left", header_style="bold")
     for name in ("benchmark", "figure"):
         table.add_column(name)
@@ -47,6 +47,12 @@ def show(console: Console, results: Results) -> None:
         met = "" if figure.met is None else "[green]✓[/]" if figure.met else "[red]✗[/]"
         table.add_row(*_cells(figure), met, figure.note)
     console.print(table)
+    if results.steps:
+        console.print(_shares(results))
+    console.print(markdown(results), markup=False, highlight=False, soft_wrap=True)
+
+
+def _shares(results: Results) -> Table:
     shares = Table(title="Where Orchard's time went", title_justify="left", header_style="bold")
     for name in ("benchmark", "step"):
         shares.add_column(name)
@@ -54,8 +60,7 @@ def show(console: Console, results: Results) -> None:
         shares.add_column(name, justify="right")
     for label, steps in results.steps.items():
         _add_steps(shares, label, steps)
-    console.print(shares)
-    console.print(markdown(results), markup=False, highlight=False)
+    return shares
 
 
 def _add_steps(table: Table, label: str, steps: list[Step]) -> None:
@@ -78,7 +83,8 @@ def markdown(results: Results) -> str:
 
 
 def _cells(figure: Figure) -> tuple[str, str, str, str]:
-    limit = "" if figure.limit is None else f"≤ {_number(figure.limit)} {figure.unit}"
+    sign = "≥" if figure.at_least else "≤"
+    limit = "" if figure.limit is None else f"{sign} {_number(figure.limit)} {figure.unit}"
     return figure.benchmark, figure.name, f"{_number(figure.value)} {figure.unit}".strip(), limit
 
 
