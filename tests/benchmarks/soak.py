@@ -1,6 +1,7 @@
 """Online scoring for half an hour: releases switch every minute, PostgreSQL dies once; nothing grows, no request fails.
 
-`python -m tests.benchmarks.soak` (`--minutes 2` for a short one).
+`python -m tests.benchmarks.soak` (`--minutes 2` for a short one). It fails where a request did, where neither release
+answered or nobody while the database was dead, and where memory or open files grew.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ from tests.serving.deployed import deploy, onboarded
 
 CLIENTS = 4
 DEAD_S = 30
+
+GROWTH = 1.03
+"""So many times its memory the process may take at the end, compared with what it took after a third of the time."""
+
+FILES = 8
+"""So many more files may be open at the end than in the beginning: connections that are kept."""
 
 
 @dataclass
@@ -130,10 +137,12 @@ def main() -> None:
     failed = sum(count for code, count in seen.codes.items() if code != 200)
     settled = seen.memory_mb[len(seen.memory_mb) // 3 :]
     print(
-        f"{sum(seen.codes.values()):,} requests, {failed} failed, {seen.stale:,} answered while the database was dead"
+        f"{sum(seen.codes.values()):,} requests, {failed} failed, {seen.stale:,} answered while the database was dead; "
+        + ", ".join(f"{count:,} by release {version}" for version, count in sorted(seen.releases.items()))
     )
     print(f"memory {settled[0]:.0f} → {settled[-1]:.0f} MB, open files {seen.files[0]} → {seen.files[-1]}")
-    raise SystemExit(failed > 0)
+    grew = settled[-1] > GROWTH * settled[0] or seen.files[-1] > seen.files[0] + FILES
+    raise SystemExit(failed > 0 or grew or not seen.stale or len(seen.releases) < 2)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,14 @@ def test_metering_is_measured():
     assert done.stdout.count("with the backends") == 2
 
 
+@pytest.mark.slow
+def test_a_short_soak_passes():
+    command = [sys.executable, "-m", "tests.benchmarks.soak", "--minutes", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 failed" in done.stdout
+
+
 def test_data_is_the_same_whenever_it_is_made(tmp_path):
     size = data.Size(3, 50)
     for name in ("one", "two"):
