@@ -104,10 +104,14 @@ _READ: dict[str, Callable[[bytes, int], pa.Table]] = {ARROW: _arrow, PARQUET: _p
 
 
 def written(answers: list[dict[str, Any]], kind: str) -> bytes:
-    """The answers as a table: probabilities and contributions are lists of (name, value)."""
-    named = ("probabilities", "contributions")
-    rows = [{k: list(v.items()) if k in named and v is not None else v for k, v in each.items()} for each in answers]
-    table = pa.Table.from_pylist(rows)
+    """The answers as a table, of the columns that any of them has: probabilities and contributions are maps."""
+    types = {name: each for name, each in _ANSWER_TYPES.items() if any(name in answer for answer in answers)}
+    explained: dict[str, Any] = next((said for answer in answers if (said := answer.get("contributions"))), {})
+    if any(isinstance(value, dict) for value in explained.values()):  # one per class
+        types["contributions"] = pa.map_(pa.string(), _BY_NAME)
+    table = pa.table(
+        {name: pa.array([_entries(answer.get(name)) for answer in answers], each) for name, each in types.items()}
+    )
     sink = io.BytesIO()
     if kind == PARQUET:
         pq.write_table(table, sink)
@@ -115,3 +119,24 @@ def written(answers: list[dict[str, Any]], kind: str) -> bytes:
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
     return sink.getvalue()
+
+
+def _entries(value: Any) -> Any:
+    """A map as Arrow takes it: a list of its entries."""
+    return [(name, _entries(each)) for name, each in value.items()] if isinstance(value, dict) else value
+
+
+_BY_NAME = pa.map_(pa.string(), pa.float64())
+_ANSWER_TYPES = {
+    "partition": pa.string(),
+    "prediction": pa.float64(),
+    "label": pa.string(),
+    "probabilities": _BY_NAME,
+    "answer": pa.string(),
+    "fallback": pa.bool_(),
+    "model_run": pa.int64(),
+    "contributions": _BY_NAME,
+    "source": pa.string(),
+    "scored_at": pa.string(),
+}
+"""Whatever the rows: what all of them lack has its type nevertheless."""

@@ -6,12 +6,13 @@ import datetime as dt
 import io
 import struct
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deployments.serving.tables import ARROW, PARQUET, rows_of
+from deployments.serving.tables import ARROW, PARQUET, rows_of, written
 from tasks.domain.errors import UnreadableUpload
 
 
@@ -94,3 +95,28 @@ def test_a_buffer_that_claims_to_be_huge_is_refused() -> None:
     assert body.count(claimed) >= 1
     with pytest.raises(UnreadableUpload, match="no table"):
         rows_of(body.replace(claimed, struct.pack("<q", 10**13)), ARROW, 1_000)
+
+
+def read(body: bytes, kind: str) -> pa.Table:
+    return pa.ipc.open_stream(body).read_all() if kind == ARROW else pq.read_table(io.BytesIO(body))
+
+
+@pytest.mark.parametrize("kind", [ARROW, PARQUET])
+def test_answers_of_every_kind_become_tables(kind: str) -> None:
+    said = {"answer": "own", "fallback": False, "model_run": 1, "source": "online"}
+    number = {"partition": "a", "prediction": 1.5, **said}
+    classes = {"partition": "a", "label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, **said}
+    per_class = {"x": {"a": 1.0, "b": 2.0}, "bias": {"a": 0.0, "b": 0.5}}
+    for name, value, shown in (
+        ("probabilities", {"no": 0.25, "yes": 0.75}, [("no", 0.25), ("yes", 0.75)]),
+        ("contributions", {"x": 1.0, "bias": 2.0}, [("x", 1.0), ("bias", 2.0)]),
+        ("contributions", per_class, [("x", [("a", 1.0), ("b", 2.0)]), ("bias", [("a", 0.0), ("b", 0.5)])]),
+    ):
+        told: dict[str, Any] = {**classes, name: value}
+        found = read(written([{**classes, name: None}, told], kind), kind)[name].to_pylist()
+        assert found == [None, shown]
+    # A stored answer after a computed one keeps when it was made, and a column has its type even where it is empty.
+    stored = {**number, "prediction": None, "source": "precomputed", "scored_at": "2026-11-01T00:00:00+00:00"}
+    table = read(written([{**number, "prediction": None}, stored], kind), kind)
+    assert table["scored_at"].to_pylist() == [None, stored["scored_at"]]
+    assert table.schema.field("prediction").type == pa.float64()
