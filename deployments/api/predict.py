@@ -146,7 +146,10 @@ def _response(asking: Asking, serving: Serving, measured: Measured, at_once: boo
         raise Problem(TOO_MANY, detail, headers={"Retry-After": str(wait_s)})
     if len(body) > policy.request_bytes:
         raise Problem(TOO_LARGE, f"a request may have {policy.request_bytes:,} bytes at most")
-    rows = rows_of(body, kind, policy.request_rows) if kind in CONTENT_TYPES else _json_rows(body)
+    if kind in CONTENT_TYPES:
+        rows = rows_of(body, kind, policy.request_rows, serving.use_case.contract.columns)
+    else:
+        rows = _json_rows(body)
     if len(rows) > policy.request_rows:
         raise Problem(TOO_LARGE, f"a request may have {policy.request_rows:,} rows at most; upload a file instead")
     try:

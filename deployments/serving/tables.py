@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pyarrow as pa
@@ -23,19 +24,27 @@ CONTENT_TYPES = (ARROW, PARQUET)
 MAX_COLUMNS = 2_000
 MAX_TEXT_BYTES = 64_000_000
 """Of the texts of one body, each counted as often as a row has it."""
+SOME_OTHERS = 20
+"""Of the columns that no contract knows: enough to name them."""
+
+ROWS_AT_ONCE = 200
 
 _AT_MOST = f"at most {MAX_TEXT_BYTES:,}"
 _one_at_a_time = threading.Lock()
 
 
-def rows_of(body: bytes, kind: str, limit: int) -> list[dict[str, Any]]:
-    """The rows of a table, one more than `limit` at most. Raises `UnreadableUpload`."""
+def rows_of(body: bytes, kind: str, limit: int, known: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a table, one more than `limit` at most, with the columns that are `known`, and some of any others.
+    Raises `UnreadableUpload`."""
     try:
         with _one_at_a_time:
             table = _READ[kind](body, limit + 1).slice(0, limit + 1)
         if (size := sum(map(_text_bytes, table.columns))) > MAX_TEXT_BYTES:
             raise UnreadableUpload(f"the texts of the table have {size:,} bytes", expected=_AT_MOST)
-        return table.to_pylist()  # type: ignore[no-any-return]
+        others = sorted(name for name in table.column_names if name not in known)
+        table = table.drop_columns(others[SOME_OTHERS:])
+        # Arrow keeps the interpreter until it is done, so it is asked for a little at a time.
+        return [row for piece in table.to_batches(max_chunksize=ROWS_AT_ONCE) for row in piece.to_pylist()]
     except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:  # a zone that nobody knows
         raise UnreadableUpload("the body is no table", expected=kind, found=str(error)[:200]) from None
 
@@ -72,6 +81,8 @@ def _parquet(body: bytes, limit: int) -> pa.Table:
 def _check_types(schema: pa.Schema) -> None:
     if len(schema) > MAX_COLUMNS:
         raise UnreadableUpload(f"the table has {len(schema):,} columns", expected=f"at most {MAX_COLUMNS:,}")
+    if repeated := [name for name, times in Counter(schema.names).items() if times > 1]:  # as in files
+        raise UnreadableUpload(f"the table has two columns {repeated[0][:100]!r}", hint="which one is meant?")
     for field in schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         plain = (

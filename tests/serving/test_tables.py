@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deployments.serving.tables import ARROW, PARQUET, rows_of, written
+from deployments.serving.tables import ARROW, MAX_COLUMNS, PARQUET, SOME_OTHERS, rows_of, written
 from tasks.domain.errors import UnreadableUpload
 
 
@@ -30,7 +30,7 @@ def parquet(table: pa.Table) -> bytes:
 
 
 def test_plain_types_are_read() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"n": 1, "x": 1.5, "yes": True, "text": "é", "day": dt.date(2026, 1, 2), "price": Decimal("1.20"), "no": None},
         {"n": 2, "x": None, "yes": False, "text": "", "day": None, "price": None, "no": None},
     ]
@@ -40,12 +40,29 @@ def test_plain_types_are_read() -> None:
         (stream(table), ARROW), (stream(coded), ARROW), (stream(table, "zstd"), ARROW), (parquet(table), PARQUET),
         (parquet(coded), PARQUET),
     ):  # fmt: skip
-        assert rows_of(body, kind, 10) == rows
+        assert rows_of(body, kind, 10, rows[0]) == rows
 
 
 def test_no_more_rows_are_read_than_may_come() -> None:
     table = pa.table({"n": range(100_000)})
-    assert len(rows_of(stream(table), ARROW, 1_000)) == len(rows_of(parquet(table), PARQUET, 1_000)) == 1_001
+    assert {len(rows_of(stream(table), ARROW, 1_000, "n")), len(rows_of(parquet(table), PARQUET, 1_000, "n"))} == {
+        1_001
+    }
+
+
+def test_of_a_wide_table_what_is_known_becomes_rows() -> None:
+    wide = pa.table({f"c{number:04}": [0] * 3 for number in range(MAX_COLUMNS - 1)} | {"store": [1, 2, 3]})
+    for body, kind in ((stream(wide), ARROW), (parquet(wide), PARQUET)):
+        rows = rows_of(body, kind, 10, {"store", "price"})
+        assert [row["store"] for row in rows] == [1, 2, 3]
+        assert {*rows[0]} == {"store", *(f"c{number:04}" for number in range(SOME_OTHERS))}  # to be told of
+
+
+@pytest.mark.parametrize("kind", [ARROW, PARQUET])
+def test_a_column_that_is_there_twice_is_refused_as_in_files(kind: str) -> None:
+    table = pa.table([[1], [2]], ["store", "store"])
+    with pytest.raises(UnreadableUpload, match="two columns 'store'"):
+        rows_of((stream if kind == ARROW else parquet)(table), kind, 10, {"store"})
 
 
 def test_offsets_do_not_lead_into_memory_of_others() -> None:
@@ -53,13 +70,13 @@ def test_offsets_do_not_lead_into_memory_of_others() -> None:
     offsets = struct.pack("<3i", 0, 4, 12)
     assert body.count(offsets) == 1
     with pytest.raises(UnreadableUpload, match="no table"):
-        rows_of(body.replace(offsets, struct.pack("<3i", 0, 4, 4_000)), ARROW, 10)
+        rows_of(body.replace(offsets, struct.pack("<3i", 0, 4, 4_000)), ARROW, 10, ())
 
 
 def test_an_index_names_an_entry_of_its_dictionary() -> None:
     coded = pa.DictionaryArray.from_arrays(pa.array([0, 7], pa.int32()), pa.array(["a"]), safe=False)
     with pytest.raises(UnreadableUpload, match="no table"):
-        rows_of(stream(pa.table({"text": coded})), ARROW, 10)
+        rows_of(stream(pa.table({"text": coded})), ARROW, 10, ())
 
 
 @pytest.mark.parametrize("kind", [ARROW, PARQUET])
@@ -69,7 +86,7 @@ def test_one_text_is_not_copied_for_a_thousand_rows(kind: str) -> None:
     body = (stream if kind == ARROW else parquet)(pa.table({"text": coded}))
     assert len(body) < 3_000_000
     with pytest.raises(UnreadableUpload, match="1,000,000,000 bytes"):
-        rows_of(body, kind, 1_000)
+        rows_of(body, kind, 1_000, ())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +103,7 @@ def test_one_text_is_not_copied_for_a_thousand_rows(kind: str) -> None:
 )
 def test_types_that_no_contract_has_are_named(column: pa.Array) -> None:
     with pytest.raises(UnreadableUpload, match="column 'odd' is of a type"):
-        rows_of(stream(pa.table({"odd": column})), ARROW, 10)
+        rows_of(stream(pa.table({"odd": column})), ARROW, 10, ())
 
 
 def test_a_buffer_that_claims_to_be_huge_is_refused() -> None:
@@ -94,7 +111,7 @@ def test_a_buffer_that_claims_to_be_huge_is_refused() -> None:
     claimed = struct.pack("<q", 8_000_000)
     assert body.count(claimed) >= 1
     with pytest.raises(UnreadableUpload, match="no table"):
-        rows_of(body.replace(claimed, struct.pack("<q", 10**13)), ARROW, 1_000)
+        rows_of(body.replace(claimed, struct.pack("<q", 10**13)), ARROW, 1_000, ())
 
 
 def read(body: bytes, kind: str) -> pa.Table:
