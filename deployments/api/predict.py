@@ -19,7 +19,7 @@ from deployments.api.parameters import UseCaseInPath
 from deployments.api.problems import INVALID, TOO_LARGE, TOO_MANY, UNREADABLE, Mistake, Problem, documented
 from deployments.api.service import Service, TheService
 from deployments.serving.answers import Asked, NotAtOnce, answer
-from deployments.serving.releases import Serving
+from deployments.serving.releases import Serving, TooManyOpenings
 from deployments.serving.request_meter import For, Measured
 from deployments.serving.tables import CONTENT_TYPES, rows_of, written
 from tasks.domain.contract import Frozen
@@ -119,7 +119,12 @@ class Asking(NamedTuple):
 
 
 def _opened_and_answered(asking: Asking, caller: Caller, use_case: str) -> Response:
-    return answered(asking, asking.service.releases.serving(caller.tenant, use_case))
+    try:
+        serving = asking.service.releases.serving(caller.tenant, use_case)
+    except TooManyOpenings as error:
+        detail = "too many of the use cases that you ask for have no release"
+        raise Problem(TOO_MANY, detail, headers={"Retry-After": str(error.wait_s)}) from None
+    return answered(asking, serving)
 
 
 def answered(asking: Asking, serving: Serving, at_once: bool = False) -> Response:
@@ -174,7 +179,7 @@ def _response(asking: Asking, serving: Serving, measured: Measured, at_once: boo
         "release": serving.version,
         "rows": answers,
     }
-    if stale_s := service.releases.stale_s():
+    if stale_s := service.releases.stale_s(serving.space.tenant.id):
         content["stale_s"] = round(stale_s, 1)
     return Response(orjson.dumps(content), media_type="application/json")
 

@@ -7,6 +7,7 @@ request never waits for a release to be replaced: it is opened and checked besid
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 from deployments.serving.breaker import Breaker
 from deployments.serving.cache import ModelCache, TenantModels
+from deployments.serving.limits import RateLimits
 from infra.database.cluster import connected_cluster
 from infra.database.deadline import within
 from infra.database.serving import Deployed, ServingView
@@ -50,6 +52,12 @@ WAIT_S = 10.0
 OPEN_WITHIN_S = 30.0
 """So long what it asks of the databases to be opened may take."""
 
+KEPT_OPEN_S = 30.0
+"""So long a release that serves no more stays open for the requests that it is answering."""
+
+OPENINGS_PER_S = 10.0
+"""Of what one tenant asks for and there is not: who guesses use cases would keep openers and database from others."""
+
 KEPT_GROUPS = 2
 """Row groups of a release's files that stay in memory beside the cache of models."""
 
@@ -71,6 +79,14 @@ class Serving:
     files: ExitStack = field(repr=False)
 
 
+class TooManyOpenings(Exception):
+    """The tenant asks for too many releases that do not open; in `wait_s` whole seconds it may ask again."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"wait for {wait_s} s")
+        self.wait_s = wait_s
+
+
 class Releases:
     """The open releases of this process."""
 
@@ -87,6 +103,9 @@ class Releases:
         self._opening: dict[Name, tuple[float, Future[Serving]]] = {}
         self._open: dict[Name, Serving] = {}
         self._failed: dict[Name, tuple[float, OrchardError]] = {}
+        self._limits = RateLimits(clock=clock)
+        self._closing: list[tuple[float, Serving]] = []
+        self._silent: dict[str, float] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._heard_at = clock()
@@ -105,9 +124,10 @@ class Releases:
         """How many releases are open."""
         return len(self._open)
 
-    def stale_s(self) -> float:
-        """For how long nobody could say what serves; 0 while that is known."""
-        silent = self._clock() - self._heard_at
+    def stale_s(self, tenant: str | None = None) -> float:
+        """For how long nobody could say what serves, or what serves the tenant; 0 while that is known."""
+        heard_at = self._heard_at if tenant is None else min(self._heard_at, self._silent.get(tenant, math.inf))
+        silent = self._clock() - heard_at
         return silent if silent > STALE_S else 0.0
 
     def open_already(self, tenant: str, use_case: str) -> Serving | None:
@@ -119,7 +139,7 @@ class Releases:
 
     def serving(self, tenant: str, use_case: str) -> Serving:
         """The open release of a use case; opened, if this is its first request. Raises `NotFound` without one,
-        `DatabaseUnavailable` or `StorageUnavailable` where it cannot be opened now, `Tampered`."""
+        `DatabaseUnavailable` or `StorageUnavailable` where it cannot be opened now, `Tampered`, `TooManyOpenings`."""
         return self.open_already(tenant, use_case) or self._opened((tenant, use_case))
 
     def _opened(self, name: Name) -> Serving:
@@ -132,6 +152,8 @@ class Releases:
                 raise error
             since, opening = self._opening.get(name, (0.0, None))
             if opening is None:
+                if wait_s := self._limits.wait_s(name[0], OPENINGS_PER_S):
+                    raise TooManyOpenings(wait_s)
                 since, opening = self._clock(), self._openers.submit(self._open_first, name)
                 self._opening[name] = since, opening
         try:
@@ -149,9 +171,11 @@ class Releases:
                 found = self._open[name] = self._open_release(name, deployed)
         except (DatabaseUnavailable, StorageUnavailable) as problem:
             self._failed[name] = (self._clock(), problem)
+            self._limits.give_back(name[0])  # that is not the tenant's doing
             raise
         else:
             self._failed.pop(name, None)
+            self._limits.give_back(name[0])
             return found
         finally:
             with self._lock:
@@ -160,6 +184,7 @@ class Releases:
     def _deployed(self) -> Deployed:
         asked_at = self._clock()
         found = ServingView(connected_cluster(self._settings)).deployed()
+        self._silent = {tenant: self._silent.get(tenant, self._heard_at) for tenant in found.silent}
         self._heard_at = asked_at
         return found
 
@@ -168,6 +193,8 @@ class Releases:
         space = open_space(self._settings, tenant)
         use_case = space.tenant.use_case(use_case_id)
         version = deployed.champions.get(name)
+        if version is None and tenant in deployed.silent:
+            raise DatabaseUnavailable("the tenant's database does not answer", hint="try again in some seconds")
         if version is None:
             raise NotFound(f"no release of {use_case_id!r} serves yet", hint="train it: upload history first")
         with ExitStack() as stack:
@@ -195,16 +222,19 @@ class Releases:
 
     def refresh(self) -> None:
         """Replaces what serves no more, and closes what nobody asks for."""
+        self._tidy()
         deployed, now = self._breaker.ask(self._deployed, anyway=True), self._clock()
         for name, serving in list(self._open.items()):
             tenant, _ = name
+            if tenant in deployed.silent and tenant in deployed.marks:
+                continue
             if tenant not in deployed.marks or name not in deployed.champions or now - serving.used_at > IDLE_S:
                 self._drop(name, serving)
             elif (deployed.champions[name], deployed.marks[tenant]) != (serving.version, serving.mark):
                 try:
                     with within(OPEN_WITHIN_S):
                         self._open[name] = self._open_release(name, deployed)
-                except OrchardError as error:
+                except Exception as error:  # whatever is wrong with it, others are replaced
                     logger.warning("release %d of %s.%s cannot be opened: %s", deployed.champions[name], *name, error)
                     continue
                 self._forget(serving)
@@ -219,6 +249,13 @@ class Releases:
         current = self._open.get((tenant.id, serving.use_case.id))
         if current is None or current.version != serving.version or current.space.tenant.tier is not tenant.tier:
             self._cache.forget(tenant.tier.value, tenant.id, (serving.use_case.id, str(serving.version)))
-        timer = threading.Timer(30, serving.files.close)
-        timer.daemon = True
-        timer.start()
+        self._closing.append((self._clock() + KEPT_OPEN_S, serving))
+
+    def _tidy(self) -> None:
+        """Closes what was kept open long enough, and forgets failures that keep nobody from trying again."""
+        now = self._clock()
+        while self._closing and self._closing[0][0] <= now:
+            self._closing.pop(0)[1].files.close()
+        for name, (failed_at, _) in list(self._failed.items()):
+            if now - failed_at >= PAUSE_S:
+                self._failed.pop(name, None)

@@ -6,20 +6,28 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from infra.database.cluster import Cluster
 from infra.database.connect import transact
+from infra.database.deadline import within
 from infra.database.operator import Operator
 from infra.database.tables import ReleaseRow, TenantRow, table
+from tasks.domain.errors import OrchardError
 
 RELEASES, TENANTS = table(ReleaseRow), table(TenantRow)
 
+SILO_S = 0.5
+"""So long a silo's own database is asked."""
+
 
 class Deployed(NamedTuple):
-    """Which release serves each (tenant, use case), and of each tenant what changes whenever its definition does."""
+    """Which release serves each (tenant, use case), and of each tenant what changes whenever its definition does;
+    `silent` are the silos whose databases did not say."""
 
     champions: dict[tuple[str, str], int]
     marks: dict[str, str]
+    silent: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -30,11 +38,21 @@ class ServingView:
 
     def deployed(self) -> Deployed:
         """Raises `DatabaseUnavailable` at once: the caller goes on with what it knows, and asks again soon."""
-        champions: dict[tuple[str, str], int] = {}
-        rows = select(RELEASES.c.tenant, RELEASES.c.use_case, RELEASES.c.version).where(RELEASES.c.status == "champion")
-        for url in Operator(self.cluster).data_urls(patient=False).values():
-            found = transact(url, lambda connection: connection.execute(rows).all(), patient=False)
-            champions |= {(row.tenant, row.use_case): row.version for row in found}
+        silos = Operator(self.cluster).data_urls(patient=False)
+        champions = _champions(silos.pop(None))
         marks = select(TENANTS.c.tenant, TENANTS.c.updated_at, TENANTS.c.tier, TENANTS.c.isolation, TENANTS.c.state)
         seen = transact(self.cluster.operator_url, lambda connection: connection.execute(marks).all(), patient=False)
-        return Deployed(champions, {row.tenant: " ".join(map(str, row[1:])) for row in seen})
+        silent = set()
+        for tenant, url in silos.items():
+            try:
+                with within(SILO_S):
+                    champions |= _champions(url)
+            except (OrchardError, DBAPIError):  # it is locked, or gone: nobody else's business
+                silent.add(str(tenant))
+        return Deployed(champions, {row.tenant: " ".join(map(str, row[1:])) for row in seen}, frozenset(silent))
+
+
+def _champions(url: str) -> dict[tuple[str, str], int]:
+    rows = select(RELEASES.c.tenant, RELEASES.c.use_case, RELEASES.c.version).where(RELEASES.c.status == "champion")
+    found = transact(url, lambda connection: connection.execute(rows).all(), patient=False)
+    return {(row.tenant, row.use_case): row.version for row in found}

@@ -15,7 +15,7 @@ from infra.settings import Settings
 from infra.space import TenantSpace, open_space
 from tasks import bundle
 from tasks.domain.run import Release
-from tasks.domain.tenant import Tenant, Tier
+from tasks.domain.tenant import Isolation, Tenant, Tier
 from tasks.promotion.compose import Composed, release_rows
 from tests.promotion import bundles
 
@@ -23,14 +23,19 @@ STORES = {0: "lightgbm", 1: "naive", 2: "lightgbm", 3: "tenant_wide"}
 
 
 def onboarded(
-    settings: Settings, cluster: Cluster, tenant: str, tier: Tier = Tier.STANDARD, **online: float
+    settings: Settings,
+    cluster: Cluster,
+    tenant: str,
+    tier: Tier = Tier.STANDARD,
+    isolation: Isolation | None = None,
+    **online: float,
 ) -> TenantSpace:
     """A tenant with the use case of the small bundles."""
     platform = Platform(settings, cluster)
     for uri in platform.registry_uris():
         initialise_registry(uri)
     use_case = bundles.USE_CASE.model_copy(update={"online": bundles.USE_CASE.online.model_copy(update=online)})
-    onboard(platform, Tenant(id=tenant, name=tenant, tier=tier, use_cases=(use_case,)))
+    onboard(platform, Tenant(id=tenant, name=tenant, tier=tier, isolation=isolation, use_cases=(use_case,)))
     return open_space(settings, tenant)
 
 
