@@ -107,9 +107,9 @@ class RequestMeter:
         """Books what was used since the last time. What cannot be booked now keeps its name and is tried again: it is
         booked once, even where the database had taken it and could not say so."""
         with self._lock:
-            if not self._units:
-                self._units = [self._unit(whom, used) for whom, used in self._waiting.items()]
-                self._waiting = {}
+            tried = {For(each.tenant, each.use_case, each.release) for each in self._units}
+            for whom in self._waiting.keys() - tried:
+                self._units.append(self._unit(whom, self._waiting.pop(whom)))
             idle_cpu_s = process_cpu_s() - self._requests_cpu_s
         cluster = connected_cluster(self._settings)
         for booked in book_online(cluster, tuple(self._units)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,15 +12,22 @@ from sqlalchemy.dialects import postgresql
 
 from infra.database.cluster import Cluster
 from infra.database.connect import transact
+from infra.database.deadline import within
 from infra.database.operator import Operator
 from infra.database.tables import TenantRow, table
 from infra.database.usage_tables import UsageRow
 from infra.metering import peak_mb
+from tasks.domain.errors import OrchardError
+
+logger = logging.getLogger(__name__)
 
 USAGE, TENANTS = table(UsageRow), table(TenantRow)
 
 ONLINE = "online"
 """The stage of requests."""
+
+UNIT_S = 2.0
+"""So long a database is asked to book one unit."""
 
 
 @dataclass
@@ -47,11 +55,24 @@ class OnlineUnit(NamedTuple):
 
 def book_online(cluster: Cluster, units: Sequence[OnlineUnit]) -> Iterator[OnlineUnit]:
     """Books each in the database where its tenant's rows are, and then yields it. One whose tenant has left gets no
-    row; one that is booked already stays as it is. Raises `DatabaseUnavailable` at once."""
+    row; one that is booked already stays as it is; one whose silo does not answer is left out. Raises
+    `DatabaseUnavailable` at once."""
     urls = Operator(cluster).data_urls(patient=False) if units else {}
+    silent: set[str] = set()
     for each in units:
-        _book(urls.get(each.tenant, urls[None]), each)
-        yield each
+        url = urls.get(each.tenant, urls[None])
+        if url in silent:
+            continue
+        try:
+            with within(UNIT_S):
+                _book(url, each)
+        except OrchardError as error:
+            if url == urls[None]:
+                raise
+            logger.warning("what %s used waits to be booked: %s", each.tenant, error)
+            silent.add(url)
+        else:
+            yield each
 
 
 def _book(url: str, each: OnlineUnit) -> None:

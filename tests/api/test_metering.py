@@ -10,11 +10,13 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from deployments.serving.request_meter import For, RequestMeter
+from deployments.serving.request_meter import EVERY_S, For, RequestMeter
 from infra.database.cluster import Cluster
-from infra.database.connect import transact
+from infra.database.connect import session, transact
+from infra.database.deadline import within
 from infra.settings import Settings
 from tasks.domain.access import Role
+from tasks.domain.tenant import Isolation
 from tests.api.served import Api
 from tests.serving.deployed import deploy, onboarded
 
@@ -96,3 +98,29 @@ def test_who_has_left_is_not_booked(meter: RequestMeter, postgres: Cluster) -> N
         pass
     meter.book()
     assert booked(postgres, "gone-away") == []
+
+
+def test_a_silo_that_does_not_answer_keeps_nobody_elses_use_from_being_booked(
+    meter: RequestMeter, postgres: Cluster, api_settings: Settings
+) -> None:
+    onboarded(api_settings, postgres, "meter-walled", isolation=Isolation.SILO)
+    onboarded(api_settings, postgres, "meter-open")
+
+    def asked() -> None:
+        for tenant in ("meter-walled", "meter-open"):
+            with meter.request(For(tenant, "demand", 1)):
+                pass
+
+    with session(postgres.silo_url("meter-walled")) as busy:
+        busy.execute(text("BEGIN"))
+        busy.execute(text("LOCK TABLE usage IN ACCESS EXCLUSIVE MODE"))
+        for _ in range(2):
+            asked()
+            with within(EVERY_S):
+                meter.book()
+        assert sum(row["requests"] for row in booked(postgres, "meter-open")) == 2
+        busy.execute(text("ROLLBACK"))
+    meter.book()
+    meter.book()
+    query = text("SELECT sum(requests) FROM usage WHERE tenant = 'meter-walled'")
+    assert transact(postgres.silo_url("meter-walled"), lambda connection: connection.scalar(query)) == 2
