@@ -99,7 +99,7 @@ def create_app(
         meter.start()
         if figures is not None:
             figures.start()
-        priority = asyncio.create_task(keep_first())
+        priority = asyncio.create_task(keep_first(settings.api_processes))
         yield
         priority.cancel()
         if figures is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 
 from infra.turns import come_first
@@ -12,14 +14,18 @@ EVERY_S = 0.25
 
 BUSY = 0.7
 """Share of a core. A loop that uses more takes its turns: requests then wait for each other, not for others' turns, and
-so much of each core at least stays with the database, with those who load models, and with runs."""
+so much of each core at least stays with the database, with those who load models, and with runs. Where there are more
+loops than cores, all of them together use no more of the cores than that."""
 
 
-async def keep_first() -> None:
-    """Sees to it for the event loop that it runs on, until cancelled; ends where the system does not allow it."""
-    first, busy = False, 0.0
+async def keep_first(loops: int = 1) -> None:
+    """Sees to it for the event loop that it runs on, one of so many, until cancelled; ends where the system does not
+    allow it."""
+    first, busy, most = False, 0.0, BUSY
+    if sys.platform == "linux":
+        most = BUSY * min(1.0, len(os.sched_getaffinity(0)) / loops)
     while True:
-        if first != (busy < BUSY):
+        if first != (busy < most):
             first = not first
             if not come_first(first):
                 return

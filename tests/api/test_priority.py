@@ -49,3 +49,15 @@ async def loop() -> list[bool]:
 def test_it_comes_first_unless_it_is_busy() -> None:
     with ThreadPoolExecutor(1) as pool:  # a thread that is gone afterwards, with its priority
         assert pool.submit(lambda: asyncio.run(loop())).result() == [False, True, False, True]
+
+
+def test_many_of_them_leave_as_much_of_the_cores_as_one() -> None:
+    async def half_busy() -> None:
+        keeper = asyncio.create_task(keep_first(4 * len(os.sched_getaffinity(0))))
+        await asyncio.sleep(0)
+        assert is_first()
+        await busy_until(first=False, pause_s=EVERY_S / 10)
+        keeper.cancel()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(half_busy())).result()
