@@ -18,11 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.api.auth import known_caller
 from deployments.api.bodies import SILENT_S
 from deployments.api.predict import Asking, answered
-from deployments.api.problems import Problem
+from deployments.api.problems import Problem, problem_of
 from deployments.api.problems import answer as problem_answer
 from deployments.api.service import Service
 from deployments.serving.answers import NotAtOnce
 from tasks.domain.access import Role
+from tasks.domain.errors import OrchardError
 
 SMALL_BYTES = 4_096
 """Of a body that may be read and checked on the spot."""
@@ -63,8 +64,10 @@ class AtOnce:
                     body = b"".join(message["body"] for message in received)
                     await _send(answered(Asking(request, self._service, body), serving, at_once=True), request, send)
                     return
-        except Problem as problem:
-            await _send(problem_answer(problem, request.state.request_id), request, send)
+        except (Problem, OrchardError) as error:
+            request_id = request.state.request_id
+            problem = error if isinstance(error, Problem) else problem_of(error, request_id)
+            await _send(problem_answer(problem, request_id), request, send)
             return
         except (NotAtOnce, TimeoutError):
             pass

@@ -154,27 +154,30 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 
 async def _orchard_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OrchardError)
+    request_id = request.state.request_id
+    return answer(problem_of(error, request_id), request_id)
+
+
+def problem_of(error: OrchardError, request_id: str) -> Problem:
     """`expected` and `found` of what a caller can mend are theirs to know; of the rest, only that it happened.
 
     `InvalidDefinition` is the operator's mistake (a tier file, a login), and no caller can cause it: it is ours.
     """
-    assert isinstance(error, OrchardError)
-    request_id = request.state.request_id
     match error:
         case NotFound():
-            problem = Problem(NOT_FOUND, error.message)
+            return Problem(NOT_FOUND, error.message)
         case UnreadableUpload():
             details = (f"{label}: {text}" for label in ("expected", "found") if (text := getattr(error, label)))
-            problem = Problem(UNREADABLE, "; ".join((error.message, *details)))
+            return Problem(UNREADABLE, "; ".join((error.message, *details)))
         case Busy():
-            problem = Problem(BUSY, error.message, headers={"Retry-After": str(RETRY_AFTER_S)})
+            return Problem(BUSY, error.message, headers={"Retry-After": str(RETRY_AFTER_S)})
         case DatabaseUnavailable() | StorageUnavailable():
             logger.warning("request %s: %s", request_id, error)
-            problem = Problem(UNAVAILABLE, error.message, headers={"Retry-After": str(RETRY_AFTER_S)})
+            return Problem(UNAVAILABLE, error.message, headers={"Retry-After": str(RETRY_AFTER_S)})
         case _:
             logger.error("request %s failed", request_id, exc_info=error)
-            problem = Problem(INTERNAL, None)
-    return answer(problem, request_id)
+            return Problem(INTERNAL, None)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

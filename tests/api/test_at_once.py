@@ -28,6 +28,7 @@ from infra.database.cluster import Cluster
 from infra.database.keys import Keys
 from infra.settings import Settings
 from tasks.domain.access import Role
+from tasks.domain.errors import StorageUnavailable
 from tasks.domain.tenant import Tier
 from tests.serving.deployed import deploy, onboarded
 
@@ -120,3 +121,19 @@ def test_it_counts_what_it_answers_and_what_it_leaves_once(service: Service, pos
     assert codes == [200] * int(2 * rate) + [429] * 2
     meter = service.meter
     assert sum(used.requests for used in meter._waiting.values()) == len(codes)
+
+
+def test_a_model_that_cannot_be_loaded_any_more_is_told_as_ever(
+    service: Service, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, key = Keys(postgres).create("api-at-once", "test", Role.READER)
+    ask, one = Asking(service, key), {"rows": [ROW]}
+    assert service.keyring.holder(key) is not None
+    serving = service.releases.serving("api-at-once", "demand")
+    answer(service, serving, Asked([ROW]))
+
+    def evicted(*_: object) -> object:  # between the look at what is in memory and its use, as no test can time it
+        raise StorageUnavailable("the file is away")
+
+    monkeypatch.setattr(serving.scorer, "answer", evicted)
+    assert ask(one).status_code == 503
