@@ -131,7 +131,7 @@ def create_app(
         nudge=nudge,
         releases=serving,
         limits=RateLimits(settings.api_processes),
-        precomputed=Precomputed(),
+        precomputed=Precomputed(breaker),
         readings=Readings(),
         meter=meter,
         openers=CapacityLimiter(OPENERS),

@@ -1,12 +1,11 @@
 """Answers that batch scoring has stored already, looked up by row key.
 
 The lookup may cost no more than a prediction is worth: it has a deadline, and once the database has not kept it,
-nobody asks for a while (a circuit breaker; Nygard 2007).
+nobody asks for that tenant for a while (a circuit breaker; Nygard 2007).
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from deployments.serving.breaker import Breaker
 from deployments.serving.releases import Serving
 from infra.database.connect import transact
 from infra.database.deadline import within
@@ -25,27 +25,28 @@ PATIENCE_S = 0.3
 """After so long a database that does not even keep its own deadline is given up."""
 
 OPEN_S = 5.0
-"""After a lookup that failed or came too late, so long there are no others."""
+"""After a lookup that failed or came too late, so long there are no others of its tenant."""
 
 
 class Precomputed:
     """Lookups of this process."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._until, self._lock = 0.0, threading.Lock()
+    def __init__(self, breaker: Breaker | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`breaker`: of those who keep up with what serves; while it is open, there are no lookups at all."""
+        self._breaker, self._clock = breaker or Breaker(), clock
+        self._until: dict[str, float] = {}
 
     def find(self, serving: Serving, row_keys: Sequence[str]) -> dict[int, dict[str, Any]]:
         """Stored answers of the release that serves, by the row's place; none while the database does not answer."""
-        if self._clock() < self._until:
+        tenant = serving.space.tenant.id
+        if self._breaker.is_open() or self._clock() < self._until.get(tenant, 0.0):
             return {}
         records, keys = serving.space.records, list(row_keys)
         try:
             with within(PATIENCE_S):
                 found = transact(records.url, lambda c: _stored(c, serving, keys), patient=False)
         except (OrchardError, DBAPIError):
-            with self._lock:
-                self._until = self._clock() + OPEN_S
+            self._until[tenant] = self._clock() + OPEN_S
             return {}
         return {number: found[key] for number, key in enumerate(keys) if key in found}
 

@@ -23,7 +23,7 @@ from tasks.domain.access import Role
 from tasks.domain.tenant import Tier
 from tests.api.served import Api
 from tests.promotion import bundles
-from tests.serving.deployed import deploy, onboarded
+from tests.serving.deployed import deploy, onboarded, store_answers
 
 ROW = {"store": 0, "day": "2013-11-01T00:00:00Z", "price": 9.5, "colour": "red"}
 
@@ -180,20 +180,8 @@ def test_a_release_takes_over_and_gives_way_without_a_failed_request(
 def test_stored_answers_are_served_where_the_use_case_says_so(
     api: Api, api_settings: Settings, postgres: Cluster, keys: Keys, tmp_path: Path
 ) -> None:
-    from tasks.domain.names import Purpose, Stage
-    from tasks.domain.run import Batch
-    from tasks.scoring.predict import answer_rows
-
     space = onboarded(api_settings, postgres, "api-stored", precomputed_s=60.0)
-    version = deploy(space, tmp_path)
-    use_case, scorer = space.tenant.use_case("demand"), space.registry.scorer("demand", version)
-    space.records.add_upload("demand", Purpose.SCORING, "u1", "a.csv", 1, "aa")
-    run = space.records.open_run(Stage.SCORING, "demand", "k", upload_id="u1", release_version=version)
-    frame = bundles.rows(stores=1).assign(_partition="store=0")
-    batch = Batch(run_id=run.run_id, number=1, bucket=0, partitions=("store=0",), rows=len(frame))
-    space.records.plan(run, [batch])
-    space.records.finish_scoring_batch(batch, answer_rows(frame, use_case, scorer))
-    space.records.publish_scores(run, {})
+    store_answers(space, deploy(space, tmp_path))
     stored = [row for row in rows_as_json() if row["store"] == 0]
     asked = [*stored, {**ROW, "day": "2031-01-01T00:00:00Z"}]
     with api.client(keys.create("api-stored", "test", Role.READER)[1]) as client:

@@ -14,9 +14,12 @@ from infra.registry import initialise_registry
 from infra.settings import Settings
 from infra.space import TenantSpace, open_space
 from tasks import bundle
-from tasks.domain.run import Release
+from tasks.domain.names import Purpose, Stage
+from tasks.domain.run import Batch, Release
 from tasks.domain.tenant import Isolation, Tenant, Tier
 from tasks.promotion.compose import Composed, release_rows
+from tasks.scorer import row_keys
+from tasks.scoring.predict import answer_rows
 from tests.promotion import bundles
 
 STORES = {0: "lightgbm", 1: "naive", 2: "lightgbm", 3: "tenant_wide"}
@@ -71,3 +74,17 @@ def record_release(space: TenantSpace, use_case_id: str, made: Path, run: int, s
         space.registry.set_alias(use_case_id, "champion", version)
         space.records.set_champion(use_case_id, version)
     return version
+
+
+def store_answers(space: TenantSpace, version: int) -> list[str]:
+    """Lets batch scoring answer for the rows of store 0; their row keys."""
+    use_case, scorer = space.tenant.use_case("demand"), space.registry.scorer("demand", version)
+    space.records.add_upload("demand", Purpose.SCORING, "u1", "a.csv", 1, "aa")
+    run = space.records.open_run(Stage.SCORING, "demand", "k", upload_id="u1", release_version=version)
+    frame = bundles.rows(stores=1).assign(_partition="store=0")
+    batch = Batch(run_id=run.run_id, number=1, bucket=0, partitions=("store=0",), rows=len(frame))
+    space.records.plan(run, [batch])
+    space.records.finish_scoring_batch(batch, answer_rows(frame, use_case, scorer))
+    space.records.publish_scores(run, {})
+    types = {name: column.type.value for name, column in use_case.contract.columns.items()}
+    return row_keys(frame, use_case.contract.row_key, types).tolist()

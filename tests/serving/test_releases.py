@@ -12,15 +12,17 @@ from sqlalchemy import text
 
 from deployments.serving.breaker import Breaker
 from deployments.serving.cache import ModelCache
+from deployments.serving.precomputed import OPEN_S, Precomputed
 from deployments.serving.releases import IDLE_S, KEPT_OPEN_S, STALE_S, Releases, TooManyOpenings
 from infra.database.cluster import Cluster
 from infra.database.connect import session
+from infra.database.tables import predictions_of
 from infra.settings import Settings
 from tasks.domain.errors import NotFound
 from tasks.domain.tenant import Isolation
 from tasks.scorer import Scorer
 from tests.api.served import wait_for
-from tests.serving.deployed import deploy, onboarded
+from tests.serving.deployed import deploy, onboarded, store_answers
 
 
 @pytest.fixture
@@ -113,3 +115,21 @@ def test_who_asks_for_what_does_not_exist_is_slowed_down(
     assert slowed.value.wait_s >= 1
     now[0] += slowed.value.wait_s
     assert serving.serving("rel-guessed", "demand").version == 1
+
+
+def test_a_lookup_that_comes_too_late_ends_no_other_tenants_lookups(
+    serving: Releases, settings: Settings, postgres: Cluster, tmp_path: Path, now: list[float]
+) -> None:
+    spaces = [onboarded(settings, postgres, name, precomputed_s=3600.0) for name in ("rel-slow", "rel-stored")]
+    keys = [store_answers(space, deploy(space, tmp_path / space.tenant.id)) for space in spaces]
+    slow, stored = (serving.serving(space.tenant.id, "demand") for space in spaces)
+    precomputed = Precomputed(clock=lambda: now[0])
+    with session(postgres.operator_url) as busy:
+        busy.execute(text("BEGIN"))
+        busy.execute(text(f'LOCK TABLE "{predictions_of("rel-slow")}" IN ACCESS EXCLUSIVE MODE'))
+        assert precomputed.find(slow, keys[0]) == {}
+        busy.execute(text("ROLLBACK"))
+    assert len(precomputed.find(stored, keys[1])) == len(keys[1])
+    assert precomputed.find(slow, keys[0]) == {}  # not asked for a while
+    now[0] += OPEN_S + 1
+    assert len(precomputed.find(slow, keys[0])) == len(keys[0])
