@@ -244,7 +244,7 @@ def _checks(name: str, column: Column) -> list[Check]:
     if column.pattern is not None:
         pattern = re.compile(column.pattern)
         text = f"{name} does not match {column.pattern}"
-        found.append((lambda value: value is None or pattern.match(value) is not None, text))
+        found.append((lambda value: value is None or pattern.search(value) is not None, text))
     return found
 
 
