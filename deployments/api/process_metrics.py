@@ -75,7 +75,8 @@ class ProcessFigures(Collector):
         for path in self._folder.glob("*.lock"):
             if int(path.stem) == self._place:
                 continue
-            if (free := _locked(path)) is not None:  # whoever had the place has ended
+            # Shared: others that look at the same time must not take this look for whoever had the place.
+            if (free := _locked(path, fcntl.LOCK_SH)) is not None:  # that one has ended
                 os.close(free)
                 continue
             try:
@@ -104,11 +105,11 @@ class ProcessFigures(Collector):
         return text
 
 
-def _locked(path: Path) -> int | None:
+def _locked(path: Path, how: int = fcntl.LOCK_EX) -> int | None:
     """The lock's file number; None while another process has it."""
     number = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(number, how | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(number)
         return None

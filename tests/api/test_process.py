@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -88,6 +89,24 @@ def test_no_scrape_sees_less_than_the_one_before(tmp_path: Path) -> None:
     finally:
         first.close()
         second.close()
+
+
+def test_scrapes_at_the_same_time_do_not_take_an_ended_process_for_one_that_runs(tmp_path: Path) -> None:
+    figures = [ProcessFigures(tmp_path, CollectorRegistry()) for _ in range(3)]
+    Counter("requests", "Requests.", registry=figures[2]._own)
+    for each in figures:
+        each.start()
+    figures[2].close()
+
+    def scrape(by: ProcessFigures) -> int:
+        return sum(len(list(by.collect())) for _ in range(500))
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(scrape, figures[:2])) == [0, 0]
+    finally:
+        for each in figures[:2]:
+            each.close()
 
 
 @pytest.mark.slow
