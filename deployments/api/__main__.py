@@ -6,6 +6,8 @@ import logging
 import os
 import resource
 import sys
+import tempfile
+from contextlib import ExitStack
 from importlib import import_module
 
 import uvicorn
@@ -17,6 +19,7 @@ from deployments.platform import PREFECT, client_environment
 from infra import servers
 from infra.database.connect import keep_open
 from infra.registry.store import import_mlflow
+from infra.scratch import scratch
 from infra.settings import Settings, load_settings
 
 SWITCH_S = 0.0001
@@ -31,6 +34,9 @@ HEADROOM_MB = 4_000
 
 SHUTDOWN_S = 10
 """An upload that is still coming in then is cut off; whoever sent it sends it again."""
+
+_held = ExitStack()
+"""For as long as the process lives, which a signal ends."""
 
 
 def main() -> None:
@@ -57,13 +63,16 @@ def main() -> None:
 def application() -> FastAPI:
     """The application of one process. With several, each is a new interpreter, which has not been through `main`."""
     _set_up_logging()
+    settings = load_settings()
+    # Copies of releases from S3, among others. What a killed process leaves there, the next one removes.
+    tempfile.tempdir = str(_held.enter_context(scratch(settings.home / "scratch" / "api", "api")))
     sys.setswitchinterval(SWITCH_S)
     keep_open(CONNECTIONS)
     # Before anybody is answered: later it would keep all of them waiting for seconds.
     import_mlflow()
     import_module("lightgbm")
     import_dispatch()
-    return create_app(load_settings())
+    return create_app(settings)
 
 
 def _set_up_logging() -> None:

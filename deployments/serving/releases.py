@@ -116,9 +116,11 @@ class Releases:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops keeping up."""
+        """Stops keeping up, and closes what is open."""
         self._stop.set()
         self._openers.shutdown(wait=False, cancel_futures=True)
+        for each in [*self._open.values(), *(closing for _, closing in self._closing)]:
+            each.files.close()
 
     def opened(self) -> int:
         """How many releases are open."""

@@ -37,12 +37,17 @@ def test_it_serves_and_its_log_holds_no_query_and_no_key(tmp_path: Path) -> None
     environment |= {"ORCHARD_HOME": str(tmp_path / "home"), "ORCHARD_API_PORT": str(port)}
     environment["ORCHARD_TRUSTED_PROXIES"] = "127.0.0.1"
     environment["PREFECT_SERVER_LOGGING_LEVEL"] = "INFO"  # an operator who wants to see more
+    copies = tmp_path / "home" / "scratch" / "api"
+    left = copies / "of-one-that-was-killed"
+    left.mkdir(parents=True)
     log = tmp_path / "log"
     with log.open("w") as file:
         process = subprocess.Popen([sys.executable, "-m", "deployments.api"], env=environment, stdout=file, stderr=file)
     try:
         # There is no database, so its first dispatch fails; that has imported Prefect, which sets up all loggers anew.
         wait_for(lambda: "dispatch failed: DatabaseUnavailable" in log.read_text(), 60)
+        [folder] = copies.iterdir()  # for releases from S3
+        assert folder != left
         headers = {"Authorization": "Bearer orc_hidden-key"}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False) as client:
             assert client.get("/v1/uploads", params={"filename": "hidden-name"}).status_code == 401

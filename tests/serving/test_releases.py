@@ -102,6 +102,9 @@ def test_what_nobody_asks_for_is_closed_without_a_thread_for_each(
     now[0] += KEPT_OPEN_S + 1
     serving.refresh()
     assert closed == [now[0]]
+    serving.serving("rel-idle", "demand").files.callback(lambda: closed.append(-1))
+    serving.close()
+    assert closed[1:] == [-1]
 
 
 def test_who_asks_for_what_does_not_exist_is_slowed_down(
