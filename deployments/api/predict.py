@@ -169,17 +169,19 @@ def _response(asking: Asking, serving: Serving, measured: Measured, at_once: boo
         )
         raise Problem(INVALID, f"{len(error.mistakes)} values do not fit the contract", errors=found) from None
     measured.rows = len(answers)
+    stale_s = service.releases.stale_s(serving.space.tenant.id)
     if accepted in CONTENT_TYPES:
-        return Response(
-            written(answers, accepted), media_type=accepted, headers={"Orchard-Release": str(serving.version)}
-        )
+        headers = {"Orchard-Release": str(serving.version)}
+        if stale_s:
+            headers["Orchard-Stale-Seconds"] = f"{stale_s:.1f}"
+        return Response(written(answers, accepted), media_type=accepted, headers=headers)
     content: dict[str, Any] = {
         "request_id": request.state.request_id,
         "use_case": serving.use_case.id,
         "release": serving.version,
         "rows": answers,
     }
-    if stale_s := service.releases.stale_s(serving.space.tenant.id):
+    if stale_s:
         content["stale_s"] = round(stale_s, 1)
     return Response(orjson.dumps(content), media_type="application/json")
 

@@ -15,6 +15,7 @@ import pytest
 
 from deployments.serving.breaker import WITHIN_S
 from deployments.serving.releases import REFRESH_S, STALE_S
+from deployments.serving.tables import ARROW
 from infra import postgres
 from infra.database.cluster import started_cluster
 from infra.database.connect import transact
@@ -109,6 +110,8 @@ def test_what_is_in_memory_goes_on_answering_and_says_so(own: Settings, tmp_path
                     time.sleep(0.05)
             assert last is not None
             assert last["stale_s"] >= STALE_S
+            table = client.post("/v1/demand/predict", json={"rows": [ROW]}, headers={"Accept": ARROW})
+            assert float(table.headers["Orchard-Stale-Seconds"]) >= STALE_S
             assert slow <= 6  # the first of each kind, and nobody after them
             for other in (stranger, known):  # who cannot be answered hears so
                 answer, took_s = predict(other)
