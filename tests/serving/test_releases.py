@@ -58,8 +58,12 @@ def test_a_silo_that_does_not_answer_keeps_nobody_else_from_a_new_release(
         assert serving.serving("rel-walled", "demand").version == 1  # goes on, and says so
         assert serving.stale_s("rel-walled") > STALE_S
         busy.execute(text("ROLLBACK"))
-    serving.refresh()
-    assert serving.stale_s("rel-walled") == 0
+
+    def heard() -> bool:
+        serving.refresh()
+        return serving.stale_s("rel-walled") == 0
+
+    wait_for(heard)
     assert serving.serving("rel-walled", "demand").version == 1
 
 
