@@ -55,13 +55,22 @@ def test_a_model_is_loaded_once_however_many_wait_for_it() -> None:
 
 
 def test_a_load_that_fails_fails_all_who_wait_and_is_tried_again() -> None:
-    cache = ModelCache(100 * EACH, {"free": 1.0})
+    cache, loads = ModelCache(100 * EACH, {"free": 1.0}), []
+    started = threading.Barrier(8)
 
     def broken() -> Model:
+        loads.append(1)
+        time.sleep(0.05)  # long enough that all others have come
         raise OSError("away")
 
-    with pytest.raises(OSError, match="away"):
-        cache.get("free", "acme", ("a",), broken)
+    def ask(_: int) -> None:
+        started.wait()
+        with pytest.raises(OSError, match="away"):
+            cache.get("free", "acme", ("a",), broken)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
+    assert len(loads) == 1
     assert asked(cache, "acme", "a") == ["a"]
 
 
