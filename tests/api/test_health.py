@@ -9,26 +9,31 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from deployments.api.app import create_app
-from deployments.api.metrics import PlatformCollector
+from deployments.api.metrics import KEPT_S, PlatformCollector
 from deployments.api.service import Nudge, is_loopback
+from infra.database.cluster import Cluster
+from infra.database.connect import session, transact
 from infra.database.keys import Keys
 from infra.settings import Settings, load_settings
 from infra.space import open_space
 from tasks.domain.access import Role
 from tasks.domain.names import Stage
+from tasks.domain.tenant import Isolation
 from tests.api.conftest import MakeClient
 from tests.api.served import Api, problem, serve, wait_for
+from tests.serving.deployed import onboarded
 
 KEY = "in/box/acme/sales/history/a.csv"
 
 
-def figures(text: str) -> dict[tuple[str, ...], float]:
+def figures(metrics: str) -> dict[tuple[str, ...], float]:
     """Values by (name, label values)."""
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(metrics)
         for sample in family.samples
     }
 
@@ -195,3 +200,28 @@ def test_headers_without_measure_are_refused(api: Api, headers: dict[str, str]) 
     with api.client() as client:
         problem(client.get("/healthz", headers=headers), 431, "large-headers")
         assert client.get("/healthz").status_code == 200
+
+
+def test_a_silo_that_does_not_answer_hides_no_other_figures(api_settings: Settings, postgres: Cluster) -> None:
+    onboarded(api_settings, postgres, "api-walled", isolation=Isolation.SILO)
+    now = [0.0]
+    collector = PlatformCollector(api_settings, clock=lambda: now[0])
+
+    def partitions() -> float:
+        [found] = [each for each in collector.collect() if each.name == "orchard_partitions"]
+        return sum(sample.value for sample in found.samples)
+
+    run = text(
+        "INSERT INTO runs (tenant, use_case, stage, key, status, receipt) VALUES"
+        """ ('api-walled', 'demand', 'training', 'k', 'finished', '{"trained"\\: 7}')"""
+    )
+    before = partitions()
+    transact(postgres.silo_url("api-walled"), lambda connection: connection.execute(run))
+    now[0] += KEPT_S
+    assert partitions() == before + 7
+    with session(postgres.silo_url("api-walled")) as busy:
+        busy.execute(text("BEGIN"))
+        busy.execute(text("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE"))
+        now[0] += KEPT_S
+        assert partitions() == before + 7  # as it was when it last answered: a counter must not fall
+        busy.execute(text("ROLLBACK"))
