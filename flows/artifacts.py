@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 EVERY_S = 2.0
 SHOWN_PARTITIONS = 200
-BOOKKEEPING = ("bundle_run", "look_back", "upload_seq", "training_version")
 
 
 class Bar:
@@ -81,7 +80,7 @@ def _show_upload(space: TenantSpace, upload: Upload) -> None:
     lines += ["", *_links(space, upload)]
     for run in reversed(runs):
         get_run_logger().info(
-            "%s.%s %s run %d is %s: %s", space.tenant.id, use_case, run.stage, run.run_id, run.status, _account(run)
+            "%s.%s %s run %d is %s: %s", space.tenant.id, use_case, run.stage, run.run_id, run.status, run.account
         )
     create_markdown_artifact(
         "\n".join(lines),
@@ -106,14 +105,7 @@ def _belongs(run: Run, upload: Upload) -> bool:
 
 def _line(run: Run, cost: str) -> str:
     seconds = f"{(run.finished_at - run.started_at).total_seconds():.1f}" if run.finished_at else "–"
-    return f"| {run.stage} {run.run_id} | {run.status} | {seconds} | {cost} | {_account(run)} |"
-
-
-def _account(run: Run) -> str:
-    """The numbers of a receipt that say something to a person."""
-    numbers = {name: value for name, value in run.receipt.items() if isinstance(value, int | float)}
-    shown = {name: value for name, value in numbers.items() if name not in BOOKKEEPING and value is not False}
-    return ", ".join(f"{name.replace('_', ' ')} {value:,.6g}" for name, value in shown.items())
+    return f"| {run.stage} {run.run_id} | {run.status} | {seconds} | {cost} | {run.account} |"
 
 
 def _links(space: TenantSpace, upload: Upload) -> list[str]:

@@ -132,6 +132,6 @@ def _run_account(run: Run) -> dict[str, object]:
         "what": f"{run.stage} run {run.run_id}",
         "use_case": run.use_case,
         "status": run.status.value,
-        "account": ", ".join(f"{name} {value}" for name, value in run.receipt.items() if isinstance(value, int)),
+        "account": run.account,
         "error": run.error,
     }

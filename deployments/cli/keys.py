@@ -55,7 +55,8 @@ def list_keys(tenant: Whose = "", operator: Operator = False, as_json: Json = Fa
     with running_platform(load_settings()) as platform:
         keys = _keys(platform).list(whose)
     hint = f"no keys yet; orchard keys create {'--operator' if operator else tenant} --name NAME"
-    show([key.model_dump(mode="json") for key in keys], as_json, empty=hint)
+    aside = set() if as_json else {"tenant"}  # a person has just named it
+    show([key.model_dump(mode="json" if as_json else "python", exclude=aside) for key in keys], as_json, empty=hint)
 
 
 @app.command(epilog="Example: orchard keys revoke ua 3f9c2d71a04be586")

@@ -6,10 +6,13 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -26,6 +29,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="So many rows at most.")]
 
 
+GAP = 2
+"""Characters between two columns of a table."""
 LIST_FROM_COLUMNS = 7
 """A single row of so many columns is printed as a list: name and value, a line each."""
 
@@ -44,13 +49,40 @@ def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str = "", empt
         for name, value in rows[0].items():
             console.print(f"[bold]{name.replace('_', ' '):>18}[/]  {shown(value)}", highlight=False, soft_wrap=True)
         return
-    table = Table(title=title or None, title_justify="left", header_style="bold")
-    for name in rows[0]:
-        numeric = all(isinstance(row[name], int | float | Decimal) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(shown(value) for value in row.values()))
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,  # lines between columns would take the room that words need on a narrow screen
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, GAP - 1, 0, 0),
+    )
+    headers = [name.replace("_", " ") for name in rows[0]]
+    cells = [[shown(value) for value in row.values()] for row in rows]
+    widths = column_widths([headers, *cells], console.width - GAP * (len(headers) - 1))
+    for name, header, width in zip(rows[0], headers, widths, strict=True):
+        numeric = all(isinstance(row[name], int | float | Decimal | None) for row in rows)
+        table.add_column(header, justify="right" if numeric else "left", overflow="fold", width=width)
+    for line in cells:
+        table.add_row(*line)
     console.print(table)
+
+
+def column_widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Widths of a table's columns: as wide as their texts are where there is room. Where there is not, texts are broken
+    between words; words, the longest first, only where nothing else helps."""
+    columns = list(zip(*lines, strict=True))
+    wanted = [max(1, *map(cell_len, column)) for column in columns]
+    words = [max((cell_len(word) for text in column for word in text.split()), default=1) for column in columns]
+    longest = max(words)
+    while longest > 1 and sum(min(word, longest) for word in words) > room:
+        longest -= 1
+    widths = [min(word, longest) for word in words]
+    for _ in range(min(room, sum(wanted)) - sum(widths)):
+        neediest = max(range(len(widths)), key=lambda column: wanted[column] - widths[column])
+        widths[neediest] += 1
+    return widths
 
 
 def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -81,7 +113,8 @@ def _plain(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """A cell: numbers with separators, missing values as a dash. Amounts of money, decimal, keep their places."""
+    """A cell: numbers with separators, missing values as a dash, points in time to the minute in UTC. Amounts of money,
+    decimal, keep their places."""
     if value is None or value != value:
         return "–"
     if isinstance(value, bool):
@@ -94,6 +127,8 @@ def shown(value: object) -> str:
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, list | tuple):
         return ", ".join(map(shown, value))
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
     return escape(str(value))
 
 

@@ -47,6 +47,10 @@ class Upload(Frozen):
     report: str | None = Field(default=None, description="path of the Data Docs page, under the tenant's root")
 
 
+BOOKKEEPING = ("bundle_run", "look_back", "upload_seq", "training_version")
+"""Numbers of a receipt that only the platform reads."""
+
+
 class Run(Frozen):
     """One attempt-spanning execution of one stage; `key` makes it idempotent."""
 
@@ -63,6 +67,13 @@ class Run(Frozen):
     finished_at: datetime | None = None
     receipt: dict[str, object] = Field(default={})
     error: str | None = None
+
+    @property
+    def account(self) -> str:
+        """The numbers of its receipt that say something to a person."""
+        numbers = {name: value for name, value in self.receipt.items() if isinstance(value, int | float)}
+        shown = {name: value for name, value in numbers.items() if name not in BOOKKEEPING and value is not False}
+        return ", ".join(f"{name.replace('_', ' ')} {value:,.6g}" for name, value in shown.items())
 
     @property
     def usable(self) -> bool:
