@@ -6,6 +6,7 @@ watch over all of it, nothing is started here: what is missing then is on its wa
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -113,7 +114,7 @@ def _stop_prefect(platform: Platform) -> None:
     from deployments.overhead import server_reading
     from infra.database.overhead import record_overhead
 
-    _send_events()
+    send_events()
     reading, before = server_reading(platform.settings, PREFECT), ended_cpu_s()
     with booked_elsewhere():
         servers.stop(platform.settings.home, PREFECT)
@@ -174,11 +175,12 @@ def client_environment(
     }
 
 
-def _send_events() -> None:
+def send_events() -> None:
     """Waits until this process's events (states of tasks among them) are with Prefect's server."""
     if "prefect.events.worker" in sys.modules:
         from prefect.events.worker import EventsWorker
 
+        logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # that some are left to send is no news to a person
         EventsWorker.drain_all(timeout=10, at_exit=False)
 
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from deployments.cli.actor import operator_here
 from deployments.cli.output import Json, console, note, print_json, show
-from deployments.platform import Platform, running_platform
+from deployments.platform import Platform, running_platform, send_events
 from infra.settings import load_settings
 from tasks.domain.budget import Budget, Period, Standing, amount, money, soft_limit
-from tasks.domain.errors import DatabaseUnavailable, InvalidDefinition
+from tasks.domain.errors import InvalidDefinition, OrchardError
 
 if TYPE_CHECKING:
     from infra.database.budgets import Budgets
@@ -156,11 +156,13 @@ def _hand_out(platform: Platform) -> None:
 
     if connected(platform.settings.home) is None:
         return
-    from flows.dispatch import dispatch
-
     try:
-        dispatch(platform.settings)
-    except DatabaseUnavailable:  # the scheduled dispatch does it a few seconds later
+        with running_platform(platform.settings, prefect=True):
+            from flows.dispatch import dispatch  # Prefect reads its address when it is imported
+
+            dispatch(platform.settings)
+            send_events()
+    except OrchardError:  # the scheduled dispatch does it a few seconds later
         note("what waits goes on within 15 seconds")
 
 

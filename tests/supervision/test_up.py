@@ -20,6 +20,8 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
+from tasks.domain.events import BUDGET_EXCEEDED
+from tests.cli.shop import history, tenant_file
 from tests.cli.terminal import ORCHARD
 
 PORTS = {"ORCHARD_PREFECT_PORT": "14200", "ORCHARD_MLFLOW_PORT": "15000", "ORCHARD_API_PORT": "18080"}
@@ -42,6 +44,17 @@ from deployments.platform import running_platform
 from infra.settings import load_settings
 with running_platform(load_settings(), prefect=True, keep=True):
     pass
+"""
+
+TOLD = f"""
+from deployments.platform import running_platform
+from infra.settings import load_settings
+with running_platform(load_settings(), prefect=True):
+    from prefect.client.orchestration import get_client
+    with get_client(sync_client=True) as client:
+        wanted = {{"filter": {{"event": {{"name": ["{BUDGET_EXCEEDED}"]}}}}}}
+        events = client.request("POST", "/events/filter", json=wanted).json()["events"]
+        print(*(each["payload"]["tenant"] for each in events))
 """
 
 
@@ -209,6 +222,21 @@ def test_commands_use_what_is_up(up: Operator) -> None:
     answer = up("tenants", "list", "--json")
     assert answer.returncode == 0, answer.stderr
     assert {name: part["pid"] for name, part in up.parts().items()} == before
+
+
+def test_a_budget_that_is_spent_when_it_is_set_is_told_to_what_is_up(up: Operator, tmp_path: Path) -> None:
+    file = tmp_path / "history.csv"
+    file.write_text(history())
+    for words in (
+        ("tenants", "add", str(tenant_file(tmp_path, "spender", estimators=["linear"])), "--no-verify"),
+        ("upload", "spender", "sales", "history", str(file)),
+    ):
+        done = up(*words)
+        assert done.returncode == 0, done.stderr
+    answer = up("budgets", "set", "spender", "--hard", "0.000002")
+    assert (answer.returncode, answer.stderr) == (0, "")  # nor is there a word of a server of Prefect's own making
+    until(lambda: "spender" in up.python(TOLD).stdout.split(), timeout_s=30)
+    assert up("budgets", "remove", "spender").stderr == ""
 
 
 def test_logs_are_listed_and_shown(up: Operator) -> None:
