@@ -50,7 +50,10 @@ class Answer(Frozen):
     model_run: int | None = Field(description="the training run that made the model", examples=[17])
     source: str = Field(description="online, precomputed, or fallback", examples=["online"])
     scored_at: str | None = Field(default=None, description="of a precomputed answer: when it was made")
-    contributions: dict[str, Any] | None = Field(default=None, description="with `explain`: feature → contribution")
+    contributions: dict[str, Any] | None = Field(
+        default=None,
+        description="with `explain`: feature → contribution, and `bias`; a baseline column's value comes on top",
+    )
 
 
 class Prediction(Frozen):

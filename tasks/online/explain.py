@@ -1,8 +1,8 @@
 """What each feature contributes to a prediction.
 
 LightGBM's own contributions (Lundberg et al. 2020, TreeSHAP): they and `bias` add up to the raw score, which is the
-prediction for regression and the log-odds for classes. A linear model's are its terms. Of several classes, each feature
-has one contribution per class.
+prediction for regression (less the baseline, where there is one) and the log-odds for classes. A linear model's are its
+terms. Of several classes, each feature has one contribution per class.
 """
 
 from __future__ import annotations
