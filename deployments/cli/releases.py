@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.actor import witness
-from deployments.cli.output import Json, console, show
+from deployments.cli.actor import tell_reading, witness
+from deployments.cli.output import Json, Limit, console, records_of, show
 from deployments.platform import running_platform
 from infra.settings import load_settings
+from tasks.domain.errors import NotFound
 
-app = typer.Typer(help="List, approve and roll back releases.", no_args_is_help=True)
+app = typer.Typer(help="List, explain, approve and roll back releases.", no_args_is_help=True)
 
 
 @app.command("list", epilog="Example: orchard releases list ua arrival-delay")
@@ -23,6 +24,40 @@ def list_releases(tenant: str, use_case: str, as_json: Json = False) -> None:
         releases = space.records.releases(use_case)
     fields = ("version", "status", "partitions", "promoted", "held", "dataset_version", "training_run", "created_at")
     show([{name: getattr(release, name) for name in fields} for release in releases], as_json, empty="no release yet")
+
+
+@app.command(epilog="Example: orchard releases verdicts ua arrival-delay --held")
+def verdicts(
+    tenant: str,
+    use_case: str,
+    version: Annotated[int | None, typer.Argument(help="By default the release that serves, else the newest.")] = None,
+    held: Annotated[bool, typer.Option("--held", help="Only partitions whose new model the gate held.")] = False,
+    limit: Limit = 50,
+    as_json: Json = False,
+) -> None:
+    """What the gate said of each partition's new model, with the reason, and who answers for it."""
+    with running_platform(load_settings()) as platform:
+        space = platform.open_space(tenant)
+        space.tenant.use_case(use_case)
+        known = space.records.releases(use_case)
+        if not known:
+            raise NotFound(
+                f"{tenant}.{use_case} has no release yet", hint=f"orchard upload {tenant} {use_case} history FILE"
+            )
+        serves = next((each for each in known if each.status == "champion"), known[0])
+        release = serves if version is None else space.records.release(use_case, version)
+        rows = space.records.verdicts(use_case, release.version)
+        if held:
+            rows = rows[rows["verdict"] == "hold"]
+        tell_reading(platform.cluster, tenant, use_case, "verdicts", min(limit, len(rows)))
+    if not as_json:
+        rows = rows[["partition", "verdict", "reason", "answer", "estimator"]]
+    show(
+        records_of(rows.head(limit)),
+        as_json,
+        title=f"release {release.version} ({release.status}): {len(rows):,} partitions",
+        empty="none",
+    )
 
 
 @app.command(epilog="Example: orchard releases approve ua arrival-delay")

@@ -114,7 +114,7 @@ class ModelRecords(RunRecords):
             if connection.execute(chosen).rowcount == 0:
                 raise NotFound(
                     f"{self.tenant}.{use_case} has no release {version}",
-                    hint=f"orchard releases list {self.tenant}",
+                    hint=f"orchard releases list {self.tenant} {use_case}",
                 )
 
         self._transact(work)

@@ -55,7 +55,9 @@ class PageRecords(ModelRecords):
         """Raises `NotFound`."""
         found = self.releases(use_case, below=version + 1, limit=1)
         if not found or found[0].version != version:
-            raise NotFound(f"{use_case!r} has no release {version}", hint=f"orchard releases list {self.tenant}")
+            raise NotFound(
+                f"{use_case!r} has no release {version}", hint=f"orchard releases list {self.tenant} {use_case}"
+            )
         return found[0]
 
     def verdicts_after(

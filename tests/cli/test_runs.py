@@ -152,6 +152,7 @@ def test_a_use_case_without_data_cannot_be_run(orchard: Terminal) -> None:
     orchard("run", "bare", "--stage", "promotion").failed(2, "not trained yet")
     orchard("run", "bare", "--dataset-version", "0").failed(2, "has no data yet")
     orchard("releases", "rollback", "bare", "sales").failed(2, "no earlier release")
+    orchard("releases", "verdicts", "bare", "sales").failed(2, "no release yet", "orchard upload bare sales history")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,11 @@ def test_options_that_do_not_fit(orchard: Terminal, words: tuple[str, ...]) -> N
 def test_releases_wait_for_approval_and_can_be_rolled_back(orchard: Terminal) -> None:
     started(orchard, "chief", gate={"approval": "manual"})
     assert releases(orchard, "chief") == {1: "challenger"}
+    first = orchard("releases", "verdicts", "chief", "sales", "--json").worked().json  # nothing serves: the newest
+    assert len(first) == 6
+    assert all("holdout rows" in verdict["reason"] for verdict in first)
+    held = orchard("releases", "verdicts", "chief", "sales", "--held", "--json").worked().json
+    assert held == [verdict for verdict in first if verdict["verdict"] == "hold"]
     orchard("releases", "rollback", "chief", "sales").failed(2, "no earlier release")
     assert "release 1" in orchard("releases", "approve", "chief", "sales").worked().out
     assert releases(orchard, "chief") == {1: "champion"}
@@ -181,6 +187,9 @@ def test_releases_wait_for_approval_and_can_be_rolled_back(orchard: Terminal) ->
     hand_in(orchard, "chief", "scoring", scoring())
     orchard("releases", "approve", "chief", "sales").worked()
     assert releases(orchard, "chief") == {2: "champion", 1: "retired"}
+    said = [orchard("releases", "verdicts", "chief", "sales", *which).worked().out for which in ((), (1,))]
+    assert ["release 2 (champion): 6" in said[0], "release 1 (retired): 6" in said[1]] == [True, True]
+    orchard("releases", "verdicts", "chief", "sales", 7).failed(2, "no release 7", "orchard releases list chief sales")
     assert "release 1" in orchard("releases", "rollback", "chief", "sales").worked().out
     assert releases(orchard, "chief")[1] == "champion"
     orchard("releases", "rollback", "chief", "sales", "--to", 2).worked()
