@@ -30,6 +30,7 @@ def platform_status(settings: Settings, *, show_secrets: bool = False) -> dict[s
     return {
         **{name: _address(url, show_secrets) for name, url in own.items()},
         "prefect_api_url": settings.prefect_api_url or _url(settings, "prefect"),
+        **({} if settings.prefect_api_url else {"prefect_ui_url": _page(_url(settings, "prefect"))}),
         "mlflow_training_url": _url(settings, "mlflow-training"),
         "mlflow_production_url": _url(settings, "mlflow-production"),
         "lake_url": settings.lake_url,
@@ -69,6 +70,11 @@ def held_jobs(settings: Settings) -> list[dict[str, object]]:
 def _url(settings: Settings, name: str) -> str | None:
     server = servers.running(settings.home, name)
     return server.url if server else None
+
+
+def _page(api_url: str | None) -> str | None:
+    """Where people look at what our own server of Prefect answers at that address."""
+    return api_url.removesuffix("/api") if api_url else None
 
 
 def _address(url: str | None, show_secrets: bool) -> str | None:

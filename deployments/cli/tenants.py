@@ -66,7 +66,8 @@ def list_tenants(as_json: Json = False) -> None:
     """All tenants with their tiers and use cases."""
     from infra.database.operator import Operator
 
-    with running_platform(load_settings()) as platform:
+    settings = load_settings()
+    with running_platform(settings) as platform:
         rows = [
             {
                 "tenant": tenant.id,
@@ -76,7 +77,7 @@ def list_tenants(as_json: Json = False) -> None:
             }
             for tenant in Operator(platform.cluster).tenants()
         ]
-    show(rows, as_json, empty="no tenants yet; orchard tenants add FILE")
+    show(rows, as_json, empty=f"no tenants yet in {settings.home}; orchard tenants add FILE")
 
 
 @app.command(epilog="Example: orchard tenants move acme --to silo")

@@ -160,6 +160,7 @@ def test_status_says_where_everything_is_and_keeps_secrets(orchard: Terminal) ->
     facts = orchard("status", "--json").worked().json
     assert set(facts) >= set(URLS)
     assert facts["prefect_api_url"].startswith("http://127.0.0.1:")
+    assert f"{facts['prefect_ui_url']}/api" == facts["prefect_api_url"]
     assert facts["lake_url"].startswith("file://")
     open_facts = orchard("status", "--json", "--show-secrets").worked().json
     for name in ("database_url", "training_registry_uri", "production_registry_uri"):

@@ -143,7 +143,7 @@ def test_every_part_is_healthy(up: Operator) -> None:
     assert set(parts) == PARTS
     assert {name: part["reason"] for name, part in parts.items() if part["health"] != "healthy"} == {}
     assert all(psutil.pid_exists(part["pid"]) and part["uptime_s"] >= 0 for part in parts.values())
-    for name in ("prefect_api_url", "api_url", "mlflow_training_url", "mlflow_production_url"):
+    for name in ("prefect_api_url", "prefect_ui_url", "api_url", "mlflow_training_url", "mlflow_production_url"):
         assert facts[name].startswith("http://127.0.0.1:"), facts[name]
     shown = up("status").stdout
     assert all(name in shown for name in PARTS)
