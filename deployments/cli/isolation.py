@@ -40,9 +40,11 @@ def verify_isolation(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Attack tenants with one another's real credentials, on storage, in SQL, in the registries, through the API, and
-    say what came of each attempt: denied, succeeded, or unproven here and why. Nothing of theirs is changed, even where
-    an attack succeeds. Exits with 1 when anything got through."""
+    """Attack tenants with one another's real credentials, and say what came of each attempt.
+
+    On storage, in SQL, in the registries, through the API: denied, succeeded, or unproven here and why. Nothing of
+    theirs is changed, even where an attack succeeds. Exits with 1 when anything got through.
+    """
     from flows.attacks.report import write_report
 
     settings = load_settings()

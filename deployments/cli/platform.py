@@ -22,8 +22,10 @@ def register(app: typer.Typer) -> None:
 
 
 def up(as_json: Json = False) -> None:
-    """Start the whole platform, supervised, and leave it running: PostgreSQL, Prefect, MLflow, the HTTP API, workers,
-    the inbox. What is set to be elsewhere is not started."""
+    """Start the whole platform, supervised, and leave it running.
+
+    PostgreSQL, Prefect, MLflow, the HTTP API, workers, the inbox. What is set to be elsewhere is not started.
+    """
     from deployments.status import platform_status
     from deployments.supervision.up import up as bring_up
 

@@ -23,6 +23,13 @@ FACTS = (
     "dataset_version", "error",
 )  # fmt: skip
 
+WHAT_CAME = {
+    Purpose.HISTORY: "orchard releases verdicts {0} · orchard models {0}",
+    Purpose.SCORING: "orchard results {0}",
+    Purpose.ACTUALS: "orchard results {0} --health",
+}
+"""Commands that show what a finished upload led to."""
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module to the tree."""
@@ -47,7 +54,13 @@ def demo(
 def upload(
     tenant: str,
     use_case: str,
-    purpose: Purpose,
+    purpose: Annotated[
+        Purpose,
+        typer.Argument(
+            help="history: rows with the target, to train on. scoring: rows without it, to predict. actuals: row key"
+            " and target, once the truth is known."
+        ),
+    ],
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     no_run: Annotated[bool, typer.Option("--no-run", help="Only store it; `orchard run` takes it up.")] = False,
     no_wait: Annotated[
@@ -192,9 +205,16 @@ def _finish(tenant: str, uploads: list[Upload], as_json: bool) -> None:
     names = FACTS if as_json else FACTS[:-1]  # a person reads the error below
     show([{name: getattr(each, name) for name in names} for each in uploads], as_json)
     troubled = [each for each in uploads if each.error]
-    for upload in troubled:
-        what = "was rejected" if upload.status is UploadStatus.REJECTED else f"did not come through ({upload.status})"
-        complain_of(f"{upload.filename} {what}: {upload.error}")
-        note(f"more: orchard receipts {tenant} {upload.use_case} · orchard quarantine {tenant} {upload.use_case}")
+    for upload in uploads:
+        rows = f"orchard quarantine {tenant} {upload.use_case} --upload {upload.upload_id}"
+        if upload.error:
+            rejected = upload.status is UploadStatus.REJECTED
+            what = "was rejected" if rejected else f"did not come through ({upload.status})"
+            complain_of(f"{upload.filename} {what}: {upload.error}")
+            note(f"more: orchard receipts {tenant} {upload.use_case} · {rows}")
+        elif upload.rows_quarantined:
+            note(f"the rows of {upload.filename} that were set aside: {rows}")
+    if not as_json and len(uploads) == 1 and uploads[0].status is UploadStatus.DONE:
+        note(f"what came of it: {WHAT_CAME[uploads[0].purpose].format(f'{tenant} {uploads[0].use_case}')}")
     if troubled:
         raise typer.Exit(1)

@@ -26,6 +26,7 @@ def print_report(console: Console, results: Results, page: Path) -> None:
     console.print("look further:", highlight=False)
     for command in ("results", "receipts", "quarantine", "models", "releases list"):
         console.print(f"  .venv/bin/orchard {command} {tenant} {ARRIVALS}", highlight=False)
+    console.print('  .venv/bin/orchard up   (the platform; then "Your own data" in README.md)', highlight=False)
 
 
 def _table(title: str, texts: Iterable[str], numbers: Iterable[str]) -> Table:

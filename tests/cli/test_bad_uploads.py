@@ -143,8 +143,10 @@ def test_tolerated_bad_rows_go_to_quarantine_and_the_rest_counts(orchard: Termin
     orchard("tenants", "add", tenant_file(Path(), "some")).worked()
     text = history()
     Path("some.csv").write_text(text.replace(text.split("\n")[1], FIRST.replace("2026-03-01", "2026-13-01"), 1))
-    [upload] = orchard("upload", "some", "sales", "history", "some.csv", "--json").worked().json
+    answer = orchard("upload", "some", "sales", "history", "some.csv", "--json").worked()
+    [upload] = answer.json
     assert (upload["status"], upload["rows_accepted"], upload["rows_quarantined"]) == ("done", 239, 1)
+    assert f"some.csv that were set aside: orchard quarantine some sales --upload {upload['upload_id']}" in answer.err
     [row] = orchard("quarantine", "some", "sales", "--json").json
     assert row["line"] == 2
     assert "day is not a date" in row["rule"]
