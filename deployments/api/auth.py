@@ -88,7 +88,7 @@ def _caller(
 
 def _let_in(request: Request, key: ApiKey, role: Role, acts_for: str | None) -> Caller:
     if not key.role.covers(role):
-        raise Problem(FORBIDDEN, f"this needs a key with the role {role}; yours is a {key.role}'s")
+        raise Problem(FORBIDDEN, f"this needs a key with the role {role}; yours has the role {key.role}")
     actor = Actor(who=key.who, origin=f"api {_address(request)}")
     return Caller(key, _tenant_of(key, acts_for), actor)
 

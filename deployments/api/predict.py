@@ -170,7 +170,9 @@ def _response(asking: Asking, serving: Serving, measured: Measured, at_once: boo
             Mistake(where=".".join(filter(None, ("rows", str(each.row), each.column))), message=each.rule)
             for each in error.mistakes[:SHOWN_MISTAKES]
         )
-        raise Problem(INVALID, f"{len(error.mistakes)} values do not fit the contract", errors=found) from None
+        count = len(error.mistakes)
+        what = "1 value does" if count == 1 else f"{count} values do"
+        raise Problem(INVALID, f"{what} not fit the contract", errors=found) from None
     measured.rows = len(answers)
     stale_s = service.releases.stale_s(serving.space.tenant.id)
     if accepted in CONTENT_TYPES:

@@ -10,12 +10,14 @@ import pytest
 
 from infra.database.cluster import Cluster
 from infra.database.keys import Keys
+from infra.definitions import parse
 from infra.settings import Settings
 from tasks.domain.access import Role
-from tasks.domain.tenant import Tier
+from tasks.domain.tenant import Tenant, Tier
 from tests.api.filled import fill
 from tests.api.guide import GUIDE, Reader, blocks
 from tests.api.served import Api
+from tests.promotion import bundles
 from tests.serving.deployed import onboarded
 
 
@@ -55,6 +57,17 @@ def test_who_waits_as_the_guide_says_is_never_refused(
     client.headers["Authorization"] = f"Bearer {reader.key}"
     answers = [reader.names["patiently"]("GET", "/v1/use-cases").status_code for _ in range(25)]
     assert answers == [200] * 25
+
+
+def test_the_operators_guide_has_the_use_case_that_it_is_about() -> None:
+    [text] = re.findall(r"^```yaml\n(.*?)^```$", (GUIDE.parent / "OPERATORS.md").read_text(), re.MULTILINE | re.DOTALL)
+    [use_case] = parse(Tenant, text.encode(), "OPERATORS.md").use_cases
+    followed = bundles.USE_CASE
+    for field in ("id", "kind", "contract", "partition_by", "target", "time"):
+        assert getattr(use_case, field) == getattr(followed, field)
+    assert {*use_case.features.numeric, *use_case.features.categorical} == {
+        *followed.features.numeric, *followed.features.categorical,
+    }  # fmt: skip
 
 
 def test_what_it_names_exists(api: Api) -> None:

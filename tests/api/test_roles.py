@@ -110,7 +110,7 @@ def test_a_role_opens_what_it_covers(api: Api, bearers: dict[str, str], method: 
         assert answer.status_code in (200, 202, 404, 422), answer.text  # it was looked at
     else:
         detail = problem(answer, 403, "forbidden")
-        assert detail == f"this needs a key with the role {needed}; yours is a {held}'s"
+        assert detail == f"this needs a key with the role {needed}; yours has the role {held}"
 
 
 def test_a_refused_role_stores_nothing(api: Api, bearers: dict[str, str]) -> None:
