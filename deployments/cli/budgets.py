@@ -99,7 +99,7 @@ def show_tenant(tenant: str, as_json: Json = False) -> None:
         return
     show([_row(each) for each in mine], False, empty=f"no budget limits {tenant}")
     for row in held:
-        note(f"{row['jobs']} of {tenant}.{row['use_case']} wait: {row['held']}")
+        note(f"{tenant}.{row['use_case']}: jobs that wait: {row['jobs']}; {row['held']}")
 
 
 @app.command(epilog="Example: orchard budgets remove acme demand")

@@ -70,7 +70,7 @@ def status(
     shown = [{**part, "pid": part["pid"] and str(part["pid"]), "uptime": _uptime(part["uptime_s"])} for part in parts]
     show([{name: part[name] for name in PARTS} for part in shown], as_json=False)
     for row in held:
-        note(f"{row['jobs']} jobs of {row['tenant']}.{row['use_case']} are held: {row['held']}")
+        note(f"{row['tenant']}.{row['use_case']}: jobs that wait: {row['jobs']}; {row['held']}")
 
 
 def logs(

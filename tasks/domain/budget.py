@@ -140,7 +140,7 @@ class Standing(Frozen):
         per = " --per run" if self.budget.period is Period.RUN else ""
         return (
             f"{OVER_BUDGET}: {money(self.spent)} of {money(self.limit)} {self.budget.currency} {when}{whose}; "
-            f"raise it with: orchard budgets set {self.budget.scope}{per} --hard AMOUNT"
+            f"do next: raise it with orchard budgets set {self.budget.scope}{per} --hard AMOUNT"
         )
 
 

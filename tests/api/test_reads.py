@@ -203,6 +203,9 @@ def test_texts_for_tenants_name_no_place_of_the_machine() -> None:
         "OSError: [Errno 2] No such file: '/srv/x/part.parquet'": "OSError: [Errno 2] No such file: '…'",
         "cannot connect to postgresql://u:p@host/db, sorry": "cannot connect to …, sorry",
         "3 of 4 partitions failed; found: /x/y (3 ×)": "3 of 4 partitions failed",
+        "over budget: 2 of 1 EUR this month; do next: raise it with orchard budgets set acme --hard AMOUNT": (
+            "over budget: 2 of 1 EUR this month"
+        ),
         "rmse 14.9 / 3, and/or path=/var/log/x": "rmse 14.9 / 3, and/or path=/var/log/x",
     }.items():
         assert public_text(said, whole=False) == shown

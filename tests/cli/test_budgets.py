@@ -192,7 +192,7 @@ def test_a_job_waits_for_its_budget_and_is_told_once(orchard: Terminal, settings
     [shown] = orchard("uploads", "queued", "--json").worked().json
     assert shown["status"] == "over_budget"
     assert shown["error"].startswith("over budget: ")
-    assert f"in run {run.run_id}; raise it with: orchard budgets set queued --per run" in shown["error"]
+    assert f"in run {run.run_id}; do next: raise it with orchard budgets set queued --per run" in shown["error"]
     told = orchard("budgets", "show", "queued", "--json").worked().json
     assert [(each["use_case"], each["jobs"]) for each in told["held"]] == [("sales", 1)]
     assert [each["reached"] for each in told["budgets"]] == ["hard"]

@@ -72,12 +72,17 @@ def test_a_limit_is_reached_when_so_much_is_spent(spent: str, level: Level | Non
 
 def test_the_message_says_how_much_and_what_mends_it() -> None:
     assert standing("12.404").message == (
-        "over budget: 12.40 of 12.00 EUR this month; raise it with: orchard budgets set acme --hard AMOUNT"
+        "over budget: 12.40 of 12.00 EUR this month; do next: raise it with orchard budgets set acme --hard AMOUNT"
     )
     of_run = standing("0.0345678", budget=budget(use_case="demand", period=Period.RUN), about="run 7")
-    assert "0.034568 of 12.00 EUR in run 7; raise it with: orchard budgets set acme demand --per run" in of_run.message
+    assert (
+        "0.034568 of 12.00 EUR in run 7; do next: raise it with orchard budgets set acme demand --per run"
+        in of_run.message
+    )
     share = standing("12", budget=budget(tenant=None), tenant="acme")
-    assert "acme's share of the platform's budget; raise it with: orchard budgets set --platform" in share.message
+    assert (
+        "acme's share of the platform's budget; do next: raise it with orchard budgets set --platform" in share.message
+    )
 
 
 def test_money_is_shown_to_the_cent() -> None:
