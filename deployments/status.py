@@ -26,11 +26,12 @@ def platform_status(settings: Settings, *, show_secrets: bool = False) -> dict[s
         "production_registry_uri": settings.production_registry_uri
         or (cluster.production_registry_url if cluster else None),
     }
+    prefect = settings.prefect_api_url or _url(settings, "prefect")
     secrets = {"prefect_login": settings.prefect_auth(), "hook_secret": settings.hook_secret()}
     return {
         **{name: _address(url, show_secrets) for name, url in own.items()},
-        "prefect_api_url": settings.prefect_api_url or _url(settings, "prefect"),
-        **({} if settings.prefect_api_url else {"prefect_ui_url": _page(_url(settings, "prefect"))}),
+        "prefect_api_url": prefect,
+        "prefect_ui_url": _page(prefect),
         "mlflow_training_url": _url(settings, "mlflow-training"),
         "mlflow_production_url": _url(settings, "mlflow-production"),
         "lake_url": settings.lake_url,
@@ -73,8 +74,8 @@ def _url(settings: Settings, name: str) -> str | None:
 
 
 def _page(api_url: str | None) -> str | None:
-    """Where people look at what our own server of Prefect answers at that address."""
-    return api_url.removesuffix("/api") if api_url else None
+    """Where people look at what the server of Prefect answers at that address; a cloud's pages are elsewhere."""
+    return api_url.removesuffix("/api") if api_url and api_url.endswith("/api") else None
 
 
 def _address(url: str | None, show_secrets: bool) -> str | None:

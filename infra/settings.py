@@ -219,7 +219,8 @@ def load_settings(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         # Inputs stay out of the message: a rejected URL may hold a password.
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        causes = [e for e in error.errors() if e["type"] != "default_factory_not_called"]  # a default that needs others
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in causes)
         raise InvalidDefinition("the settings do not fit", found=problems, where=path or "ORCHARD_*") from None
     except ValueError as error:
         raise InvalidDefinition("the settings cannot be read", found=str(error), where=path or "ORCHARD_*") from None

@@ -214,6 +214,9 @@ def _finish(tenant: str, uploads: list[Upload], as_json: bool) -> None:
             note(f"more: orchard receipts {tenant} {upload.use_case} · {rows}")
         elif upload.rows_quarantined:
             note(f"the rows of {upload.filename} that were set aside: {rows}")
+        elif upload.status is UploadStatus.INGESTED and upload.purpose is Purpose.SCORING:
+            first = f"orchard upload {tenant} {upload.use_case} history FILE"
+            note(f"{upload.filename} is scored when a release serves: {first}")
     if not as_json and len(uploads) == 1 and uploads[0].status is UploadStatus.DONE:
         note(f"what came of it: {WHAT_CAME[uploads[0].purpose].format(f'{tenant} {uploads[0].use_case}')}")
     if troubled:

@@ -153,6 +153,9 @@ def test_a_use_case_without_data_cannot_be_run(orchard: Terminal) -> None:
     orchard("run", "bare", "--dataset-version", "0").failed(2, "has no data yet")
     orchard("releases", "rollback", "bare", "sales").failed(2, "no earlier release")
     orchard("releases", "verdicts", "bare", "sales").failed(2, "no release yet", "orchard upload bare sales history")
+    Path("early.csv").write_text(scoring())
+    early = orchard("upload", "bare", "sales", "scoring", "early.csv").worked()
+    assert "early.csv is scored when a release serves: orchard upload bare sales history FILE" in early.err
 
 
 @pytest.mark.parametrize(
