@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from deployments.api import (
@@ -109,12 +110,14 @@ def create_app(
         nudge.close()
         reports.close()
 
-    app = FastAPI(
+    local = is_loopback(settings.host)
+    # The page's scripts come with it: those of other hosts may be out of reach, and could read the key typed into it.
+    app = (FastAPIOffline if local else FastAPI)(
         title="Orchard",
         version=version("orchard"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url="/docs" if is_loopback(settings.host) else None,
+        docs_url="/docs" if local else None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # looked for anew with every request

@@ -38,7 +38,7 @@ RETRY_AFTER = {"description": "Try again after so many seconds.", "schema": {"ty
 
 def operation_id(route: APIRoute) -> str:
     """Names an endpoint in generated clients."""
-    return f"{route.tags[0]}_{route.name}".replace(" ", "_")
+    return "_".join([*map(str, route.tags[:1]), route.name]).replace(" ", "_")
 
 
 def describe(app: FastAPI) -> None:

@@ -141,7 +141,12 @@ def test_what_is_loopback() -> None:
 
 def test_its_description_is_served(api: Api) -> None:
     with api.client() as client:
-        assert client.get("/docs").status_code == 200
+        page = client.get("/docs")
+        assert page.status_code == 200
+        named = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+        assert len(named) >= 3
+        for file in named:  # none is another host's
+            assert client.get(file).status_code == 200, file
         assert client.get("/openapi.json").json() == create_app(api.settings).openapi()
 
 
