@@ -291,18 +291,22 @@ class UploadStaging:
         return pa.array(np.where(there, self._upload.seq, 0), mask=~there)
 
     def _update_targets(self, scope: Scope, matches: Matches, writer: FilesWriter) -> None:
-        """Rewrites the files that hold rows of these actuals, with the new targets."""
+        """Rewrites the files that hold rows of these actuals, with the new targets; one that did not change keeps its
+        mark."""
         targets = [name for name in self._use_case.target_columns if name in self._columns]
         rows = self._rows(scope.spooled)
         for index in matches.touched():
             file = matches.files[index]
             old_rows, positions = matches.of(index)
             new = rows.take(pa.array(positions))
-            columns = {name: new[name] for name in targets} | {"_labelled": self._labelled(new)}
+            table = self._table.read_file(file)
+            old = table.take(pa.array(old_rows))
+            same = _equal(new, old, targets)  # handed in again, and not new
+            columns = {name: new[name] for name in targets}
+            columns["_labelled"] = pc.if_else(same, old["_labelled"], self._labelled(new))
             at = np.full(file.rows, -1, dtype=np.int64)
             at[old_rows] = np.arange(len(old_rows))
             where = pa.array(at, mask=at < 0)
-            table = self._table.read_file(file)
             for name, column in columns.items():
                 place = table.schema.get_field_index(name)
                 changed = pc.if_else(pa.array(at >= 0), column.take(where), table[name])

@@ -123,7 +123,7 @@ def _apply(
         known = model.get(key)
         labelled = float("nan") if row["sales"] != row["sales"] else float(seq)
         if purpose is Purpose.ACTUALS:
-            if known:
+            if known and not _same(before[key]["sales"], row["sales"]):  # else handed in again, and not new
                 model[key] = known | {"sales": row["sales"], "_labelled": labelled}
             continue
         new = {name: row[name] for name in ("id", "store", "x", "sales")} | {
@@ -140,6 +140,21 @@ def _apply(
 
 def _same(one: object, other: object) -> bool:
     return one == other or (one != one and other != other)
+
+
+def test_actuals_that_come_again_are_not_new(tmp_path: Path) -> None:
+    """Whoever sends the month so far, every day, must not have its first days judged and counted every day."""
+    lake = Lake(tmp_path, sales_use_case())
+    lake.ingest(
+        "store,sku,day,price,promo,color\n" + "".join(f"1,{n},2026-01-01,2,true,red\n" for n in (1, 2, 3)),
+        1,
+        Purpose.SCORING,
+    )
+    actuals = "store,sku,day,sales\n1,1,2026-01-01,5\n1,2,2026-01-01,6\n"
+    lake.ingest(actuals, 2, Purpose.ACTUALS)
+    lake.ingest(actuals.replace(",6\n", ",7\n") + "1,3,2026-01-01,8\n", 3, Purpose.ACTUALS)
+    assert lake.rows()["sales"].tolist() == [5, 7, 8]
+    assert lake.rows()["_labelled"].tolist() == [2, 3, 3]
 
 
 CSV = "store,sku,day,price,promo,color,sales\n" + "".join(f"1,{n},2026-01-01,2,true,red,{n}\n" for n in range(1, 50))
