@@ -70,6 +70,7 @@ class UploadStaging:
         stored = self._use_case.contract.stored
         columns = tuple(name for name in self._use_case.columns_for(upload.purpose) if name in stored)
         if upload.purpose is Purpose.SCORING:  # a known target stays, so one that comes along is not taken
+            targets -= set(self._use_case.predictors)  # unless it is known before, as the plan of `actual - plan` is
             columns = tuple(name for name in columns if name not in targets)
         self._columns = columns
         self._latest = table.snapshot()
@@ -303,6 +304,8 @@ class UploadStaging:
             old = table.take(pa.array(old_rows))
             same = _equal(new, old, targets)  # handed in again, and not new
             columns = {name: new[name] for name in targets}
+            for name in self._use_case.target_columns:  # what the target is made of need not all come with actuals
+                new = new if name in targets else new.append_column(name, old[name])
             columns["_labelled"] = pc.if_else(same, old["_labelled"], self._labelled(new))
             at = np.full(file.rows, -1, dtype=np.int64)
             at[old_rows] = np.arange(len(old_rows))

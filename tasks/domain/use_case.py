@@ -264,6 +264,13 @@ class UseCase(Frozen):
         return tuple(name for name in self.contract.columns if name in names)
 
     @property
+    def predictors(self) -> tuple[str, ...]:
+        """Contract columns that features and the baseline are, or are derived from."""
+        known = (*self.features.all, *((self.baseline,) if self.baseline else ()))
+        names = set(known).union(*(self._ancestors(name) for name in known))
+        return tuple(name for name in self.contract.columns if name in names)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class labels as text, in the order of the probabilities; empty for regression."""
         if self.kind is not Kind.CLASSIFICATION:

@@ -157,6 +157,36 @@ def test_actuals_that_come_again_are_not_new(tmp_path: Path) -> None:
     assert lake.rows()["_labelled"].tolist() == [2, 3, 3]
 
 
+@pytest.mark.parametrize("purposes", [["history", "scoring"], ["history", "scoring", "actuals"]], ids=", ".join)
+def test_what_a_target_is_made_of_may_be_known_before(tmp_path: Path, purposes: list[str]) -> None:
+    """The delay is known afterwards, the plan that it is measured from before: it comes with rows to score, and rows
+    are labelled once their actuals are there."""
+    columns = {"store": "integer", "n": "integer", "actual": "number"}
+    use_case = UseCase.model_validate(
+        {
+            "id": "sales",
+            "kind": "regression",
+            "contract": {
+                "columns": {n: {"type": kind} for n, kind in columns.items()}
+                | {"plan": {"type": "number", "purposes": purposes}},
+                "row_key": ["store", "n"],
+            },
+            "derived": {"delay": {"as": "difference", "left": "actual", "right": "plan"}},
+            "partition_by": ["store"],
+            "target": "delay",
+            "features": {"numeric": ["plan"]},
+        }
+    )
+    lake = Lake(tmp_path, use_case)
+    lake.ingest("store,n,plan\n1,1,30\n1,2,40\n", 1, Purpose.SCORING)
+    assert lake.rows()["plan"].tolist() == [30, 40]
+    assert lake.rows()["_labelled"].isna().all()
+    also = "plan" in use_case.columns_for(Purpose.ACTUALS)
+    lake.ingest("store,n,actual,plan\n1,1,33,30\n" if also else "store,n,actual\n1,1,33\n", 2, Purpose.ACTUALS)
+    assert lake.rows()["actual"].tolist()[0] == 33
+    assert lake.rows()["_labelled"].tolist()[0] == 2
+
+
 CSV = "store,sku,day,price,promo,color,sales\n" + "".join(f"1,{n},2026-01-01,2,true,red,{n}\n" for n in range(1, 50))
 
 
