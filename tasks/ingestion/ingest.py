@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from tasks.domain.contract import ColumnType
 from tasks.domain.errors import TooManyBadRows, UnreadableUpload
 from tasks.domain.names import Purpose
 from tasks.domain.outcome import RowReceipt
@@ -23,6 +24,12 @@ from tasks.ports import UNPARSED, Files, Staging, Validator
 from tasks.scorer import partition_names
 
 MOST_NAMED = 10_000
+
+LONGEST_NAME = 2_500
+"""Bytes of a partition's name: PostgreSQL indexes it, and refuses longer ones."""
+SHORT = 30
+"""Characters of a key, whose twelve bytes each make no name too long, even of five columns; looked at first."""
+TOO_LONG = f"the partition's name is longer than {LONGEST_NAME:,} bytes"
 
 
 class Ingested(NamedTuple):
@@ -73,7 +80,7 @@ def ingest(
             for chunk in read_ahead(chunks):
                 read += len(chunk.lines) + len(chunk.broken)
                 labelled = labelled or _has_target(chunk.frame, use_case)
-                good, refused = _judged(chunk, validator, quarantine)
+                good, refused = _judged(chunk, use_case, validator, quarantine)
                 stage(good)
                 if len(named) < MOST_NAMED:
                     named.update(_partitions_of(storable(refused), use_case))
@@ -112,14 +119,16 @@ def _has_target(frame: pd.DataFrame, use_case: UseCase) -> bool:
     return bool(present) and bool(frame[present].notna().all(axis=1).any())
 
 
-def _judged(chunk: Chunk, validator: Validator, quarantine: Quarantine) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _judged(
+    chunk: Chunk, use_case: UseCase, validator: Validator, quarantine: Quarantine
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The chunk's good rows, with `_line`, and its bad ones; those, and broken records, go to quarantine."""
     broken = chunk.broken
     quarantine.add([b.line for b in broken], [[b.rule] for b in broken], [b.text for b in broken])
     frame = chunk.frame.drop(columns=UNPARSED).assign(_line=chunk.lines)
     if not len(frame):
         return frame, frame
-    found = validator.check(chunk.frame)
+    found = pd.concat([validator.check(chunk.frame), _too_long(frame, use_case)])
     if not len(found):
         return frame, frame.iloc[:0]
     by_row = found.groupby("row", sort=True)["rule"].agg(list)
@@ -130,10 +139,22 @@ def _judged(chunk: Chunk, validator: Validator, quarantine: Quarantine) -> tuple
     return frame.loc[good], frame.loc[bad]
 
 
+def _too_long(frame: pd.DataFrame, use_case: UseCase) -> pd.DataFrame:
+    """Rows, as a validator gives them, whose partition's name is too long. A hash takes the place of personal text."""
+    columns = use_case.contract.columns
+    raw = [name for name in use_case.partition_by if name in frame and columns[name].personal is None]
+    texts = [name for name in raw if columns[name].type is ColumnType.STRING]
+    if not any((frame[name].str.len() > SHORT).any() for name in texts):
+        return pd.DataFrame({"row": pd.Series(dtype="int64"), "rule": pd.Series(dtype="str")})
+    names = partition_names(frame, raw, {name: column.type.value for name, column in columns.items()})
+    return pd.DataFrame({"row": frame.index[names.str.len() > LONGEST_NAME], "rule": TOO_LONG})
+
+
 def _partitions_of(rows: pd.DataFrame, use_case: UseCase) -> set[str]:
-    """Names of the partitions that the rows name, whatever else is wrong with them."""
+    """Names of the partitions that the rows name, whatever else is wrong with them, unless they can be none."""
     if not len(rows) or not set(use_case.partition_by) <= set(rows.columns):
         return set()
     keyed = rows.dropna(subset=list(use_case.partition_by))
     types = {name: column.type.value for name, column in use_case.contract.columns.items()}
-    return set(partition_names(keyed, use_case.partition_by, types).unique())
+    names = partition_names(keyed, use_case.partition_by, types).unique()
+    return {name for name in names if len(name) <= LONGEST_NAME}

@@ -188,3 +188,15 @@ def test_duplicate_row_keys_the_last_one_wins(lake: Lake) -> None:
     assert sorted(kept["line"]) == [2, 38]
     assert set(kept["outcome"]) == {"duplicate"}
     assert json.loads(kept["row"][0])["color"] in {"red", "blue"}
+
+
+@pytest.mark.parametrize("text", ["x" * 2500, "\U0001f600" * 250], ids=["letters", "encoded"])
+def test_a_partition_whose_name_no_index_takes_is_quarantined(tmp_path: Path, text: str) -> None:
+    """It kept the whole use case from being trained: PostgreSQL refused the row of that partition."""
+    columns = SALES["contract"]["columns"] | {"color": {"type": "string"}}
+    use_case = sales_use_case(contract=SALES["contract"] | {"columns": columns}, partition_by=["store", "color"])
+    lake = Lake(tmp_path, use_case)
+    done = lake.ingest(GOOD + f"1,9,2026-01-01,2.5,true,{text},1\n" + f"1,9,2026-01-02,2.5,true,{text[:200]},1\n")
+    assert done.rules == {"the partition's name is longer than 2,500 bytes": 1}
+    assert (done.receipt.quarantined, done.receipt.accepted, done.quarantined_partitions) == (1, 37, ())
+    assert lake.table.partitions(0)["partition"].str.len().max() <= 2500
