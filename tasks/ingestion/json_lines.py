@@ -53,8 +53,11 @@ def _keys(block: bytes, where: str) -> list[str]:
 
 
 def _object(text: str) -> dict[str, object] | None:
+    """The object of a line; None where it is none, or has half of a character (`"\\ud83d"`), which is no text."""
     try:
         value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

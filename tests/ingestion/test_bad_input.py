@@ -200,3 +200,14 @@ def test_a_partition_whose_name_no_index_takes_is_quarantined(tmp_path: Path, te
     assert done.rules == {"the partition's name is longer than 2,500 bytes": 1}
     assert (done.receipt.quarantined, done.receipt.accepted, done.quarantined_partitions) == (1, 37, ())
     assert lake.table.partitions(0)["partition"].str.len().max() <= 2500
+
+
+def test_half_a_character_is_quarantined(lake: Lake) -> None:
+    """As whoever cuts texts by their length in UTF-16 writes them: the emoji's first half."""
+    row = {"store": 1, "sku": 1, "price": 1, "promo": True, "color": "red", "sales": 1}
+    rows = [row | {"day": f"2026-01-{day:02}"} for day in range(1, 12)]
+    text = "\n".join(json.dumps(each) for each in [*rows, row | {"day": "2026-02-01", "color": "\ud83d"}])
+    done = lake.ingest(text)
+    assert done.rules == {"record is not a JSON object": 1}
+    assert (done.receipt.accepted, done.receipt.quarantined) == (11, 1)
+    assert lake.quarantined(1)["line"].tolist() == [12]
