@@ -26,6 +26,10 @@ from tasks.domain.retention import Removed, gone_version
 from tasks.domain.run import Upload
 from tasks.domain.use_case import UseCase
 
+NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+"""What pandas has no missing values of: it would make floats of integers, which rounds large ones, and objects of
+booleans."""
+
 
 class UseCaseTable:
     """Implements `tasks.ports.Table`. Holds no connection between calls, and pickles. A version never changes, so what
@@ -227,14 +231,19 @@ class UseCaseTable:
         upload_seq: int | None = None,
     ) -> pd.DataFrame:
         """Rows of one bucket at a version, all columns, in no particular order; filters narrow them down. Dates are
-        datetime64, timestamps datetime64 in UTC; an integer column with nulls is float64."""
+        datetime64, timestamps datetime64 in UTC; integers and booleans with nulls are Int64 and boolean, so that a
+        value, and its hash, is the same whatever other rows are read with it."""
         files = [file for file in self._files_at(version) if file.bucket == bucket]
         if partitions is not None:
             files = [file for file in files if file.may_hold(partitions)]
         if upload_seq is not None:
             files = [file for file in files if file.upload_min <= upload_seq <= file.upload_max]
         rows = self._scan(files, None, self._filter(partitions, labelled, upload_seq))
-        frame: pd.DataFrame = rows.to_pandas(date_as_object=False, self_destruct=True)
+        gaps = [name for name in self.use_case.contract.stored if rows[name].null_count and rows[name].type in NULLABLE]
+        nullable = {name: rows[name].to_pandas(types_mapper=NULLABLE.get) for name in gaps}
+        columns = rows.column_names
+        frame: pd.DataFrame = rows.drop_columns(gaps).to_pandas(date_as_object=False, self_destruct=True)
+        frame = frame.assign(**nullable)[columns] if gaps else frame
         return frame.assign(_bucket=pd.Series(bucket, index=frame.index, dtype="int32"))
 
     @staticmethod

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from tasks.domain.errors import OrchardError, TooManyBadRows
 from tasks.domain.names import Purpose
 from tasks.domain.use_case import UseCase
+from tasks.training.rows import labelled_rows
 from tests.ingestion.lake import Lake, make_upload
 from tests.samples import SALES, sales_use_case
 
@@ -185,6 +186,33 @@ def test_what_a_target_is_made_of_may_be_known_before(tmp_path: Path, purposes: 
     lake.ingest("store,n,actual,plan\n1,1,33,30\n" if also else "store,n,actual\n1,1,33\n", 2, Purpose.ACTUALS)
     assert lake.rows()["actual"].tolist()[0] == 33
     assert lake.rows()["_labelled"].tolist()[0] == 2
+
+
+def test_a_row_reads_the_same_whatever_is_read_with_it(tmp_path: Path) -> None:
+    """Else a partition has other categories, and passes for changed, because another one has a missing value."""
+    columns = {"store": {"type": "integer"}, "n": {"type": "integer"}, "y": {"type": "number"}}
+    columns |= {"code": {"type": "integer", "nullable": True}, "flag": {"type": "boolean", "nullable": True}}
+    use_case = UseCase.model_validate(
+        {
+            "id": "sales",
+            "kind": "regression",
+            "contract": {"columns": columns, "row_key": ["store", "n"]},
+            "partition_by": ["store"],
+            "target": "y",
+            "features": {"numeric": ["flag"], "categorical": ["code"]},
+        }
+    )
+    lake = Lake(tmp_path, use_case)
+    lake.ingest("store,n,y,code,flag\n1,1,5,9007199254740993,true\n1,2,5,9007199254740992,false\n2,1,5,,\n")
+    parts = []
+    for partitions in (["store=1"], ["store=1", "store=2"]):
+        frame = lake.table.read(0, 0, partitions)
+        rows, places = labelled_rows(frame.sort_values(["store", "n"], ignore_index=True), use_case)
+        parts.append(rows.part(places["store=1"]))
+    one, both = parts
+    assert one.data_hash() == both.data_hash()
+    assert one.features.texts["code"] == both.features.texts["code"] == ["9007199254740993", "9007199254740992"]
+    assert one.features.numeric.tolist() == both.features.numeric.tolist() == [[1.0], [0.0]]
 
 
 CSV = "store,sku,day,price,promo,color,sales\n" + "".join(f"1,{n},2026-01-01,2,true,red,{n}\n" for n in range(1, 50))
