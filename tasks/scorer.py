@@ -178,10 +178,11 @@ class Columns(Protocol):
 
 
 class FrameColumns:
-    """The columns of a frame, which `add` changes."""
+    """The columns of a frame, which `add` changes. Where `types` does not tell, a time without a zone is a date: the
+    use case's table has timestamps in UTC."""
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self.frame = frame
+    def __init__(self, frame: pd.DataFrame, types: Mapping[str, str] | None = None) -> None:
+        self.frame, self._types = frame, types or {}
 
     def __contains__(self, name: object) -> bool:
         return name in self.frame.columns
@@ -193,7 +194,9 @@ class FrameColumns:
         return to_number(self.frame[name])
 
     def text(self, name: str) -> tuple[Integers, list[str]]:
-        return factorize_text(self.frame[name])
+        series = self.frame[name]
+        days = series.dtype.kind == "M" and getattr(series.dtype, "tz", None) is None
+        return factorize_text(series, self._types.get(name, "date" if days else ""))
 
     def part(self, name: str, part: str) -> Floats:
         times = pd.to_datetime(self.frame[name], utc=True, errors="coerce", format="ISO8601").dt
@@ -518,7 +521,7 @@ class Scorer:
             names = partition_names(frame, about["partition_by"], about.get("columns"))
         codes, partitions = pd.factorize(names)
         codes = np.where(codes < 0, len(partitions), codes)
-        answers = self.answer(FrameColumns(frame.copy(deep=False)), codes, [*partitions], threads)
+        answers = self.answer(FrameColumns(frame.copy(deep=False), about.get("columns")), codes, [*partitions], threads)
         return self._table(codes, [*partitions, ""], answers)
 
     def answer(self, columns: Columns, codes: Integers, partitions: Sequence[str], threads: int = 1) -> Answers:

@@ -19,7 +19,7 @@ from tasks.ingestion.columns import convert
 from tasks.online.predict import partitions_of, predict_rows, row_keys_of
 from tasks.online.rows import BadRows, Mistake, RowColumns, RowReader
 from tasks.personal import Pseudonyms, without_personal
-from tasks.scorer import Scorer, partition_names, row_keys
+from tasks.scorer import FrameColumns, Scorer, derive_columns, encode_columns, partition_names, row_keys
 from tasks.training.batch import train_batch
 from tests.ingestion.lake import Lake
 from tests.samples import sales_use_case
@@ -44,7 +44,7 @@ STRICT: dict[str, Any] = {
 
 ODD: dict[str, list[Any]] = {
     "store": [1, 9, 0, 10, 3.0, 3.5, "4", "4.0", "x", None, True, 2**70, "", [1], {"a": 1}, "NA", -1.0],
-    "sku": ["AB", "ABC", "ab", "", None, 12, "AB é", True, "1AB"],
+    "sku": ["AB", "ABC", "aBC", "ab", "", None, 12, "AB é", True, "1AB"],
     "day": [
         "2026-01-02",
         "2026-01-02T00:00:00",
@@ -231,3 +231,21 @@ def test_row_keys_are_written_as_those_of_files(keys: list[tuple[Any, ...]]) -> 
     columns = RowColumns({name: [row[name] for row in rows] for name in names}, len(rows))
     frame = pd.DataFrame(rows)
     assert row_keys_of(columns, use_case) == row_keys(frame, names, types).tolist()
+
+
+def test_a_date_is_the_same_text_as_in_files(tmp_path: Path) -> None:
+    """A table of holidays finds its days, in files as in requests."""
+    use_case = sales_use_case(
+        derived={"holiday": {"as": "lookup", "from": "day", "table": {"2026-12-25": "christmas"}}},
+        features={"numeric": ["price"], "categorical": ["holiday", "day"]},
+    )
+    row = {"store": 1, "sku": 1, "day": "2026-12-25", "price": 1.0, "promo": True, "color": None}
+    lake = Lake(tmp_path, use_case)
+    lake.ingest(json.dumps(row) + "\n", purpose=Purpose.SCORING)
+    frame = lake.rows()
+    read = RowReader(use_case, convert, PSEUDONYMS).read([row])
+    derived = use_case.model_dump(mode="json", by_alias=True)["derived"]
+    for columns in (FrameColumns(frame), FrameColumns(frame, {"day": "date"}), read):
+        derive_columns(columns, derived)
+        features = encode_columns(columns, 1, use_case.features.numeric, use_case.features.categorical)
+        assert features.texts == {"holiday": ["christmas"], "day": ["2026-12-25"]}
