@@ -38,6 +38,7 @@ WORDS = {
 }
 
 _INTEGER = r"^[+-]?[0-9]{1,30}(\.0*)?$"
+_NAN = r"^(?i:[+-]?nan(\([a-z0-9_]*\))?)$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^(?i:[+-]?inf(inity)?)$"
 
 
@@ -102,15 +103,15 @@ def convert(column: pa.ChunkedArray, kind: ColumnType) -> tuple[pa.ChunkedArray,
     if pa.types.is_string(column.type):
         return _from_text(column, kind)
     if column.type == target:
-        return column, None
+        return _in_calendar(column, column, kind)
     try:
         if kind is ColumnType.BOOLEAN:  # a cast would take 2 for true
             raise pa.ArrowInvalid
         if kind is ColumnType.TIMESTAMP and pa.types.is_timestamp(column.type):
             if column.type.tz is None:  # without an offset it is UTC
                 column = column.cast(pa.timestamp("us"), safe=False)
-            return column.cast(target, safe=False), None
-        return column.cast(target), None
+            return _in_calendar(column.cast(target, safe=False), column, kind)
+        return _in_calendar(column.cast(target), column, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return _from_text(_as_text(column), kind)
 
@@ -128,19 +129,29 @@ def _from_text(text: pa.ChunkedArray, kind: ColumnType) -> tuple[pa.ChunkedArray
     text = pc.utf8_trim_whitespace(text)
     text = pc.if_else(pc.is_in(text, value_set=pa.array(NULLS)), pa.scalar(None, pa.string()), text)
     target = ARROW_TYPES[kind]
+    if kind is ColumnType.NUMBER:  # as it is written by others: `NAN`, `-nan`
+        text = pc.if_else(pc.match_substring_regex(text, _NAN), pa.scalar(None, pa.string()), text)
     if kind in {ColumnType.INTEGER, ColumnType.NUMBER}:
         try:
             return text.cast(target), None
         except pa.ArrowInvalid:
             pass
-    values = _READ[kind](text)
-    if kind in _CALENDAR:  # Arrow reads `-0` as the year 0, which Python's calendar does not have
-        first, last = (pa.scalar(day, target) for day in _CALENDAR[kind])
-        values = pc.if_else(
-            pc.and_(pc.greater_equal(values, first), pc.less_equal(values, last)), values, pa.scalar(None, target)
-        )
-    bad = pc.and_(text.is_valid(), values.is_null()).to_numpy()
-    return values, bad if bad.any() else None
+    return _in_calendar(_READ[kind](text), text, kind)
+
+
+def _in_calendar(
+    values: pa.ChunkedArray, source: pa.ChunkedArray, kind: ColumnType
+) -> tuple[pa.ChunkedArray, Mask | None]:
+    """The values, and which of the source's have none. Nor have days that are not Python's: Arrow has a year 0."""
+    if kind in _CALENDAR and values.null_count < len(values):
+        first, last = (pa.scalar(day, values.type) for day in _CALENDAR[kind])
+        found = pc.min_max(values)
+        if not (pc.greater_equal(found["min"], first).as_py() and pc.less_equal(found["max"], last).as_py()):
+            there = pc.and_(pc.greater_equal(values, first), pc.less_equal(values, last))
+            values = pc.if_else(there, values, pa.scalar(None, values.type))
+    if values.null_count == source.null_count:
+        return values, None
+    return values, pc.and_(source.is_valid(), values.is_null()).to_numpy()
 
 
 def _chosen(text: pa.ChunkedArray, good: pa.ChunkedArray) -> pa.ChunkedArray:

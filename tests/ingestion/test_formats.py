@@ -106,3 +106,25 @@ def test_blocks_end_at_records_whatever_is_quoted(tmp_path: Path, monkeypatch: p
     assert done.receipt.model_dump() == {"read": 111, "accepted": 109, "quarantined": 2, "duplicate": 0}
     assert lake.rows()["color"].iloc[0] == 'a "b"\nc,3'
     assert sorted(lake.quarantined(1)["line"]) == [20, 26]
+
+
+@pytest.mark.parametrize(("column", "cell"), [("price", "NAN"), ("price", "-nan"), ("day", "0000-01-01")])
+@pytest.mark.parametrize("neighbour", ["1", "cheap"], ids=["clean", "with a bad cell"])
+def test_a_cell_means_the_same_whatever_stands_beside_it(
+    tmp_path: Path, column: str, cell: str, neighbour: str
+) -> None:
+    columns = SALES["contract"]["columns"] | {"price": {"type": "number", "nullable": True}}
+    use_case = sales_use_case(contract=SALES["contract"] | {"columns": columns, "max_bad_rows": 1.0})
+    row = {"store": 1, "sku": 1, "day": "2026-01-01", "price": "1", "promo": True, "color": "red", "sales": 1} | {
+        column: cell
+    }
+    rows = [
+        row,
+        row | {"sku": 2, "day": "2026-01-01", "price": neighbour},
+        row | {"sku": 3, "day": "2026-01-01", "price": 2},
+    ]
+    lake = Lake(tmp_path, use_case)
+    done = lake.ingest(pd.DataFrame(rows).to_csv(index=False))
+    kept = lake.rows()
+    assert done.receipt.accepted == len(kept) == 3 - (column == "day") - (neighbour == "cheap")
+    assert kept.loc[kept["sku"] == 1, "price"].isna().tolist() == ([True] if column == "price" else [])
