@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +108,11 @@ def convert(column: pa.ChunkedArray, kind: ColumnType) -> tuple[pa.ChunkedArray,
     try:
         if kind is ColumnType.BOOLEAN:  # a cast would take 2 for true
             raise pa.ArrowInvalid
+        if kind is ColumnType.STRING and pa.types.is_floating(column.type):  # and write 1e+12
+            raise pa.ArrowInvalid
+        from_time, to_time = pa.types.is_temporal(column.type), kind in _CALENDAR
+        if from_time is not to_time and kind is not ColumnType.STRING:
+            raise pa.ArrowInvalid  # and count from 1970, in whatever unit
         if kind is ColumnType.TIMESTAMP and pa.types.is_timestamp(column.type):
             if column.type.tz is None:  # without an offset it is UTC
                 column = column.cast(pa.timestamp("us"), safe=False)
@@ -118,9 +124,21 @@ def convert(column: pa.ChunkedArray, kind: ColumnType) -> tuple[pa.ChunkedArray,
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
+        if pa.types.is_floating(column.type):
+            column = column.cast(pa.float64())
+            whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**62))
+            digits = pc.if_else(whole, column, pa.scalar(None, pa.float64())).cast(pa.int64()).cast(pa.string())
+            return pc.coalesce(digits, column.cast(pa.string()))
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # nested or binary values
-        return pa.chunked_array([pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())])
+        return pa.chunked_array([pa.array([_text_of(value) for value in column.to_pylist()], pa.string())])
+
+
+def _text_of(value: object) -> str | None:
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+    return None if value is None else str(value)
 
 
 def _from_text(text: pa.ChunkedArray, kind: ColumnType) -> tuple[pa.ChunkedArray, Mask | None]:

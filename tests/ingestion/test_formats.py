@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 
 import tasks.ingestion.streams as streams
+from tasks.domain.contract import ColumnType
 from tasks.domain.use_case import UseCase
+from tasks.ingestion.columns import convert
 from tests.ingestion.lake import Lake
 from tests.samples import SALES, sales_use_case
 
@@ -128,3 +130,30 @@ def test_a_cell_means_the_same_whatever_stands_beside_it(
     kept = lake.rows()
     assert done.receipt.accepted == len(kept) == 3 - (column == "day") - (neighbour == "cheap")
     assert kept.loc[kept["sku"] == 1, "price"].isna().tolist() == ([True] if column == "price" else [])
+
+
+COLUMNS = {
+    "whole numbers as floats": (
+        "integer",
+        pa.array([1e10, 4006381333931.0, 3.5, None]),
+        [10**10, 4006381333931, None, None],
+    ),
+    "numbers as text": (
+        "string",
+        pa.array([1e10, 4006381333931.0, 3.5, None]),
+        ["10000000000", "4006381333931", "3.5", None],
+    ),
+    "seconds since 1970": ("timestamp", pa.array([1704067200], pa.int64()), [None]),
+    "days since 1970": ("date", pa.array([19723], pa.int32()), [None]),
+    "times as numbers": ("integer", pa.array([1704067200], pa.timestamp("s")), [None]),
+    "bytes": ("string", pa.array([b"red", b"\xff", None]), ["red", "b'\\xff'", None]),
+}
+
+
+@pytest.mark.parametrize(("kind", "column", "values"), COLUMNS.values(), ids=COLUMNS)
+def test_columns_of_other_types(kind: str, column: pa.Array, values: list[object]) -> None:
+    """A value is what it says, whatever stands beside it, or is bad; never another value."""
+    found, bad = convert(pa.chunked_array([column]), ColumnType(kind))
+    assert found.to_pylist() == values
+    unread = [value is None and there for value, there in zip(values, column.is_valid().to_pylist(), strict=True)]
+    assert unread == (bad.tolist() if bad is not None else [False] * len(values))
