@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -21,13 +20,9 @@ from tasks.training.partition import SHOWN_ROWS, Trained, train_partition
 from tasks.training.rows import labelled_rows
 from tasks.training.tenant_wide import TenantWideModel
 
-_REUSED = {
-    "outcome": PartitionOutcome.REUSED.value,
-    "reason": "",
-    "new_rows": 0,  # compared with a champion of another day
-    "new_metric": math.nan,
-    "new_champion_metric": math.nan,
-}
+_REUSED = {"outcome": PartitionOutcome.REUSED.value, "reason": ""}
+"""What becomes of an earlier run's row. How the candidate compared with the champion stays known: one that was held for
+it must not pass on recorded errors, only because nothing new came."""
 
 
 @dataclass(frozen=True)

@@ -138,3 +138,18 @@ def test_candidate_and_champion_meet_on_rows_new_to_both(tmp_path: Path) -> None
     errors = champion.scorer.predict(fresh)["prediction"] - fresh["sales"]
     assert rows["new_champion_metric"][0] == pytest.approx(np.sqrt(np.square(errors).mean()))
     assert np.isfinite(rows["new_metric"]).all()
+
+
+def test_a_candidate_that_is_reused_keeps_its_comparison(tmp_path: Path) -> None:
+    """Else one that was held on new rows is promoted on recorded errors, when rows to score touch its partition."""
+    frame, use_case = sales(2), demand()
+    frame["_labelled"] = np.where(frame["day"] < frame["day"].quantile(0.9), 1, 2)
+    first = train(frame[frame["_labelled"] == 1], use_case)
+    champion = Champion(
+        Scorer.open(write_bundle(tmp_path / "bundle", use_case, first.models, None, [0.0])), upload_seq=1
+    )
+    second = train(frame, use_case, champion=champion).rows
+    third = train(frame, use_case, previous=second, champion=champion).rows
+    assert third["outcome"].tolist() == ["reused", "reused"]
+    compared = ["new_rows", "new_metric", "new_champion_metric"]
+    pd.testing.assert_frame_equal(third[compared], second[compared])
