@@ -113,8 +113,8 @@ def log_and_settle(space: Space, run: Run, look_back: bool, *, stopped: bool = F
     """Packs and logs the bundle of a run whose batches are all finished, then finishes the run; of one that was
     stopped, those that are.
 
-    A run in which no model changed keeps the bundle of the run before it. `look_back` marks a run that reproduced an
-    older dataset version: later runs do not build on it.
+    A run in which no model changed, nor the tenant-wide one, keeps the bundle of the run before it. `look_back` marks a
+    run that reproduced an older dataset version: later runs do not build on it.
     """
     use_case, records = space.tenant.use_case(run.use_case), space.records
     why = why_stopped(space, run) if stopped else ""
@@ -136,7 +136,7 @@ def log_and_settle(space: Space, run: Run, look_back: bool, *, stopped: bool = F
         "upload_seq": upload_seq(partitions),
         "tenant_wide_rows": sampled if fitted_now else 0,
     }
-    unchanged = previous is not None and not (rows["outcome"] == PartitionOutcome.TRAINED).any()
+    unchanged = not fitted_now and not (rows["outcome"] == PartitionOutcome.TRAINED).any()
     if (
         previous is not None
         and unchanged

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from infra.settings import Settings
+from infra.space import open_space
 from tests.cli.shop import history, sales, scoring, tenant_file
 from tests.cli.terminal import Terminal
 from tests.cli.test_runs import TRAINING, hand_in, outcomes, releases, started
@@ -44,6 +46,18 @@ def test_rows_that_come_again_unchanged_change_nothing(orchard: Terminal) -> Non
     hand_in(orchard, "cumulative", "history", everything.to_csv(index=False) + more.to_csv(index=False, header=False))
     changed = [name for name, outcome in outcomes(orchard, "cumulative").items() if outcome == "trained"]
     assert changed == ["store=1,sku=1"]
+
+
+def test_the_tenant_wide_model_grows_where_nothing_else_is_trained(orchard: Terminal, settings: Settings) -> None:
+    """Of a use case whose partitions all have too few rows it is the only model."""
+    started(orchard, "young", days=8)
+    hand_in(orchard, "young", "history", history(8, first="2026-03-01"))
+    assert set(outcomes(orchard, "young").values()) == {"rejected"}
+    space = open_space(settings, "young")
+    first, second = (release.training_run for release in reversed(space.records.releases("sales")))
+    served = space.records.verdicts("sales", 2)
+    assert set(served["answer"]) == {"tenant_wide"}
+    assert set(served["source_run"]) == {second} != {first}
 
 
 def test_another_gate_makes_another_release(orchard: Terminal) -> None:
