@@ -62,8 +62,8 @@ def ingest(
     Rules are checked on what the file says; of personal columns, nothing raw goes any further than that.
 
     Called again for the same upload, it finds that commit and returns the same receipt. Raises `UnreadableUpload`,
-    `ContractBroken`, and `TooManyBadRows` when more rows are bad than the contract tolerates, or no row has a target:
-    then nothing is merged, and quarantine and report are kept for inspection.
+    `ContractBroken`, and `TooManyBadRows` when more rows are bad than the contract tolerates, or all, or no row has a
+    target: then nothing is merged, and quarantine and report are kept for inspection.
     """
     read = 0
     labelled = False
@@ -101,11 +101,12 @@ def ingest(
                 hint="check that the right file was uploaded for this purpose",
             )
         bad = quarantine.rows[QUARANTINED]
-        if bad / read > use_case.contract.max_bad_rows:
+        if bad == read or bad / read > use_case.contract.max_bad_rows:
+            tolerated = f"at most {use_case.contract.max_bad_rows:.1%} (contract.max_bad_rows), and one good row"
             raise TooManyBadRows(
                 f"{bad:,} of {read:,} rows are bad",
                 where=upload.filename,
-                expected=f"at most {use_case.contract.max_bad_rows:.1%} (contract.max_bad_rows)",
+                expected=tolerated,
                 found="; ".join(f"{rows:,} × {rule}" for rule, rows in quarantine.rules.most_common(5)),
                 hint=f"nothing was merged; the rows are in {kept}, the report is {report}",
             )

@@ -9,6 +9,7 @@ from infra.space import open_space
 from tests.cli.shop import history, sales, scoring, tenant_file
 from tests.cli.terminal import Terminal
 from tests.cli.test_runs import TRAINING, hand_in, outcomes, releases, started
+from tests.samples import SALES
 
 
 def test_corrected_actuals_are_learned(orchard: Terminal) -> None:
@@ -58,6 +59,15 @@ def test_the_tenant_wide_model_grows_where_nothing_else_is_trained(orchard: Term
     served = space.records.verdicts("sales", 2)
     assert set(served["answer"]) == {"tenant_wide"}
     assert set(served["source_run"]) == {second} != {first}
+
+
+def test_a_file_without_one_good_row_is_rejected_whatever_is_tolerated(orchard: Terminal) -> None:
+    contract = SALES["contract"] | {"max_bad_rows": 1.0}
+    orchard("tenants", "add", tenant_file(Path(), "patient", contract=contract)).worked()
+    Path("bad.csv").write_text(sales(5).assign(price=-1).to_csv(index=False))
+    orchard("upload", "patient", "sales", "history", "bad.csv").failed(1, "30 of 30 rows are bad")
+    Path("mixed.csv").write_text(sales(5).assign(price=[1.0] + [-1.0] * 29).to_csv(index=False))
+    orchard("upload", "patient", "sales", "history", "mixed.csv").worked()
 
 
 def test_another_gate_makes_another_release(orchard: Terminal) -> None:
