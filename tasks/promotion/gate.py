@@ -9,13 +9,13 @@ The rules, in this order; the first that is broken holds the candidate:
 5. against a champion, the error is at most `max_regression` worse: on rows that entered after the champion's
    dataset
    version (the champion never saw them, nor did the unrefitted candidate) or, where those are too few, on the
-   recorded metrics of both.
+   recorded metrics of both; a champion that was judged by another metric than the gate's is no rival.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -92,7 +92,7 @@ def judge(
         measured += f", {gain:.1%} better than the naive {naive:.4g}"
 
     if champion is None:
-        return Promote(reason=f"{measured}; no champion yet")
+        return Promote(reason=f"{measured}; no champion judged by {metric} yet")
     if (candidate.estimator, candidate.source_run) == (champion.estimator, champion.source_run):
         return Promote(reason=f"{measured}; it is the champion itself, of run {champion.source_run}")
     return _against(champion, error, comparison, measured, gate, metric)
@@ -132,14 +132,16 @@ def judge_all(
     *,
     gate: Gate,
     metric: Metric,
+    otherwise_judged: Container[int] = (),
 ) -> dict[str, Verdict]:
     """Verdicts by partition, in the order of `candidates`.
 
     `candidates`: `PARTITION_MODEL` rows of the training run. `champions`: `VERDICT` rows of the release that
-    serves, or None; its fallback rows count as no champion. `comparisons`: by partition, where there are new
-    rows.
+    serves, or None; its fallback rows count as no champion, nor do models of the training runs in
+    `otherwise_judged`, which another metric judged. `comparisons`: by partition, where there are new rows.
     """
     serving = {} if champions is None else _champions(champions)
+    serving = {name: each for name, each in serving.items() if each.source_run not in otherwise_judged}
     verdicts: dict[str, Verdict] = {}
     for row in candidates.to_dict(orient="records"):
         source_run = _number(row["source_run"])

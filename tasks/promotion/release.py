@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
 from tasks.domain.outcome import Promote, Verdict
 from tasks.domain.run import Release, Run, RunStatus, run_key
-from tasks.domain.use_case import UseCase
+from tasks.domain.use_case import Metric, UseCase
 from tasks.example import example_rows
 from tasks.ports import Space
 from tasks.promotion.compose import Composed, compose, release_rows
@@ -38,6 +39,12 @@ def comparisons(candidates: pd.DataFrame) -> dict[str, Comparison]:
         partition: Comparison(int(rows), ours, theirs)
         for partition, rows, ours, theirs in zip(*(known[name].tolist() for name in columns), strict=True)
     }
+
+
+def otherwise_judged(runs: Iterable[Run], use_case: UseCase) -> set[int]:
+    """Training runs whose receipts have errors by another metric than the use case's."""
+    others = [f"holdout_{metric}" for metric in Metric if metric is not use_case.metric]
+    return {run.run_id for run in runs if any(name in run.receipt for name in others)}
 
 
 def make_release(

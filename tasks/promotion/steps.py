@@ -15,6 +15,7 @@ from tasks.promotion.release import (
     comparisons,
     make_champion,
     make_release,
+    otherwise_judged,
     promotion_key,
     promotion_receipt,
 )
@@ -42,7 +43,14 @@ def judge_candidates(space: Space, use_case_id: str, training_run: int) -> tuple
     )
     candidates = records.partition_models(trained)
     champions = records.verdicts(use_case_id, run.release_version) if run.release_version is not None else None
-    verdicts = judge_all(candidates, champions, comparisons(candidates), gate=use_case.gate, metric=use_case.metric)
+    verdicts = judge_all(
+        candidates,
+        champions,
+        comparisons(candidates),
+        gate=use_case.gate,
+        metric=use_case.metric,
+        otherwise_judged=otherwise_judged(records.runs(use_case_id, Stage.TRAINING), use_case),
+    )
     return run, verdicts
 
 

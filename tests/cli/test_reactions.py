@@ -70,6 +70,20 @@ def test_a_file_without_one_good_row_is_rejected_whatever_is_tolerated(orchard: 
     orchard("upload", "patient", "sales", "history", "mixed.csv").worked()
 
 
+def test_a_champion_that_another_metric_judged_is_no_rival(orchard: Terminal, settings: Settings) -> None:
+    """A mean absolute error is below the root of the mean squared one, whatever the model."""
+    options = {"estimators": ["lightgbm"], "training": TRAINING}
+    started(orchard, "measured", gate={"metric": "mae", "max_regression": 0.0}, **options)
+    assert releases(orchard, "measured") == {1: "champion"}
+    gate = {"metric": "rmse", "max_regression": 0.0}
+    orchard("tenants", "add", tenant_file(Path(), "measured", gate=gate, **options), "--yes").worked()
+    orchard("run", "measured", "sales").worked()
+    records = open_space(settings, "measured").records
+    before, after = records.verdicts("sales", 1), records.verdicts("sales", 2)
+    assert (before["verdict"] == "promote").any()
+    assert after["verdict"].tolist() == before["verdict"].tolist()
+
+
 def test_another_gate_makes_another_release(orchard: Terminal) -> None:
     started(orchard, "gated", gate={"max_error": 1e-6})
     assert releases(orchard, "gated") == {1: "champion"}  # fallbacks only: nothing passed
