@@ -6,7 +6,16 @@ import codecs
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tasks.domain.names import ColumnName, Purpose
 
@@ -52,6 +61,16 @@ class Column(Frozen):
     purposes: tuple[Purpose, ...] | None = Field(
         default=None, description="uploads that must have this column; by default derived from its role"
     )
+
+    @field_validator("allowed")
+    @classmethod
+    def _as_the_column_has_them(
+        cls, allowed: tuple[str | int | float | bool, ...] | None, info: ValidationInfo
+    ) -> tuple[str | int | float | bool, ...] | None:
+        """YAML makes a number of `1` where the column has text; no cell would ever equal it."""
+        if allowed is None or info.data.get("type") is not ColumnType.STRING:
+            return allowed
+        return tuple(value if isinstance(value, bool) else str(value) for value in allowed)
 
     @model_validator(mode="after")
     def _consistent(self) -> Column:

@@ -211,3 +211,10 @@ def test_half_a_character_is_quarantined(lake: Lake) -> None:
     assert done.rules == {"record is not a JSON object": 1}
     assert (done.receipt.accepted, done.receipt.quarantined) == (11, 1)
     assert lake.quarantined(1)["line"].tolist() == [12]
+
+
+def test_allowed_codes_need_no_quotes(tmp_path: Path) -> None:
+    columns = SALES["contract"]["columns"] | {"color": {"type": "string", "allowed": [1, 2, "3"]}}
+    lake = Lake(tmp_path, sales_use_case(contract=SALES["contract"] | {"columns": columns}))
+    done = lake.ingest(HEADER + "".join(f"1,{sku},2026-01-01,2.5,true,{1 + sku % 3},1\n" for sku in range(1, 30)))
+    assert done.receipt.accepted == 29
