@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -70,7 +71,9 @@ class Column(Frozen):
         """YAML makes a number of `1` where the column has text; no cell would ever equal it."""
         if allowed is None or info.data.get("type") is not ColumnType.STRING:
             return allowed
-        return tuple(value if isinstance(value, bool) else str(value) for value in allowed)
+        if any(isinstance(value, bool) for value in allowed):
+            raise ValueError("allowed has true or false, which unquoted yes, no, on and off are too: write 'yes'")
+        return tuple(str(value) for value in allowed)
 
     @model_validator(mode="after")
     def _consistent(self) -> Column:
@@ -80,6 +83,11 @@ class Column(Frozen):
             raise ValueError(f"min {self.min} is above max {self.max}")
         if self.pattern is not None and self.type is not ColumnType.STRING:
             raise ValueError(f"a pattern needs a string column, this one is {self.type}")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from None
         if self.allowed is not None and not self.allowed:
             raise ValueError("allowed must name at least one value")
         if self.personal is Personal.HASH and self.type is not ColumnType.STRING:

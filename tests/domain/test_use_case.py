@@ -55,6 +55,8 @@ CONTRADICTIONS = {
     "bounds the wrong way round": ("contract.columns.price", {"type": "number", "min": 3, "max": 1}, "above max"),
     "bounds of a text": ("contract.columns.color", {"type": "string", "max": 1}, "numeric column"),
     "pattern of a number": ("contract.columns.price", {"type": "number", "pattern": "a"}, "string column"),
+    "pattern that is none": ("contract.columns.color", {"type": "string", "pattern": "[A-Z"}, "no regular expression"),
+    "yes without quotes": ("contract.columns.color", {"type": "string", "allowed": [True, "maybe"]}, "write 'yes'"),
     "nothing allowed": ("contract.columns.color", {"type": "string", "allowed": []}, "at least one value"),
     "no rows left to train on": ("training", {"validation": 0.45, "holdout": 0.4}, "less than 20 %"),
     "unknown estimator": ("estimators", ["forest"], "lightgbm"),
