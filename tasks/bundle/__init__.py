@@ -9,7 +9,7 @@
 The sha256 of manifest.json is the digest of the bundle.
 """
 
-from tasks.bundle.folder import assemble, digest_of, seal, unlike, verify
+from tasks.bundle.folder import assemble, describe, differing, digest_of, seal, unlike, verify
 from tasks.bundle.index import Entry, everyone_entry, fallback_entry, own_entry, read_index
 from tasks.bundle.parts import Place, fresh, gather, link_or_copy, read_model, read_part, scan, write_part
 
@@ -17,6 +17,8 @@ __all__ = [
     "Entry",
     "Place",
     "assemble",
+    "describe",
+    "differing",
     "digest_of",
     "everyone_entry",
     "fallback_entry",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,7 +83,11 @@ def describe(use_case: UseCase, tenant: str) -> str:
 
 def unlike(one: Path, other: Path) -> list[str]:
     """What keeps two bundles' models from serving in one bundle: the facts of bundle.json that differ."""
-    facts, others = (json.loads((folder / "bundle.json").read_text()) for folder in (one, other))
+    return differing(*(json.loads((folder / "bundle.json").read_text()) for folder in (one, other)))
+
+
+def differing(facts: Mapping[str, object], others: Mapping[str, object]) -> list[str]:
+    """`unlike`, of what is in the two files."""
     shape = ("format", "kind", "classes", "partition_by", "baseline", "derived", "features")
     return [name for name in shape if facts[name] != others[name]]
 

@@ -9,7 +9,8 @@ The rules, in this order; the first that is broken holds the candidate:
 5. against a champion, the error is at most `max_regression` worse: on rows that entered after the champion's
    dataset
    version (the champion never saw them, nor did the unrefitted candidate) or, where those are too few, on the
-   recorded metrics of both; a champion that was judged by another metric than the gate's is no rival.
+   recorded metrics of both; a champion that was judged by another metric than the gate's, or whose features
+   differ so that it cannot stay, is no rival.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def judge(
         measured += f", {gain:.1%} better than the naive {naive:.4g}"
 
     if champion is None:
-        return Promote(reason=f"{measured}; no champion judged by {metric} yet")
+        return Promote(reason=f"{measured}; no champion to compare with")
     if (candidate.estimator, candidate.source_run) == (champion.estimator, champion.source_run):
         return Promote(reason=f"{measured}; it is the champion itself, of run {champion.source_run}")
     return _against(champion, error, comparison, measured, gate, metric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from importlib.metadata import version
 
 import pandas as pd
 
+from tasks import bundle
 from tasks.domain.budget import OVER_BUDGET
 from tasks.domain.errors import NotFound
 from tasks.domain.names import Stage
@@ -39,6 +41,17 @@ def comparisons(candidates: pd.DataFrame) -> dict[str, Comparison]:
         partition: Comparison(int(rows), ours, theirs)
         for partition, rows, ours, theirs in zip(*(known[name].tolist() for name in columns), strict=True)
     }
+
+
+def rivals(space: Space, use_case: UseCase, serving: int | None) -> pd.DataFrame | None:
+    """`VERDICT` rows of the release that serves. None without one, or when its models go whatever the verdict, because
+    they cannot serve beside the new ones: no candidate is held for them."""
+    if serving is None:
+        return None
+    ours = json.loads(bundle.describe(use_case, space.tenant.id))
+    if bundle.differing(ours, space.registry.scorer(use_case.id, serving).about):
+        return None
+    return space.records.verdicts(use_case.id, serving)
 
 
 def otherwise_judged(runs: Iterable[Run], use_case: UseCase) -> set[int]:

@@ -18,6 +18,7 @@ from tasks.promotion.release import (
     otherwise_judged,
     promotion_key,
     promotion_receipt,
+    rivals,
 )
 
 
@@ -42,7 +43,7 @@ def judge_candidates(space: Space, use_case_id: str, training_run: int) -> tuple
         release_version=space.registry.find(use_case_id, "champion"),
     )
     candidates = records.partition_models(trained)
-    champions = records.verdicts(use_case_id, run.release_version) if run.release_version is not None else None
+    champions = rivals(space, use_case, run.release_version)
     verdicts = judge_all(
         candidates,
         champions,

@@ -84,6 +84,18 @@ def test_a_champion_that_another_metric_judged_is_no_rival(orchard: Terminal, se
     assert after["verdict"].tolist() == before["verdict"].tolist()
 
 
+def test_nothing_is_held_for_a_champion_that_cannot_stay(orchard: Terminal, settings: Settings) -> None:
+    """With other features the old models go: held for them, a partition would be left to a fallback."""
+    options = {"estimators": ["lightgbm"], "training": TRAINING, "gate": {"max_regression": 0.0}}
+    started(orchard, "lessened", **options)
+    fewer = {"numeric": ["price"], "categorical": []}  # errors are larger
+    orchard("tenants", "add", tenant_file(Path(), "lessened", features=fewer, **options), "--yes").worked()
+    orchard("run", "lessened", "sales").worked()
+    after = open_space(settings, "lessened").records.verdicts("sales", 2)
+    assert not after["reason"].str.contains("of the champion").any()
+    assert (after["verdict"] == "promote").any()
+
+
 def test_another_gate_makes_another_release(orchard: Terminal) -> None:
     started(orchard, "gated", gate={"max_error": 1e-6})
     assert releases(orchard, "gated") == {1: "champion"}  # fallbacks only: nothing passed
