@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tasks.domain.contract import KEY_TYPES, NUMERIC_TYPES, ColumnType, Contract, Frozen, Personal
-from tasks.domain.derived import Derived, Threshold
+from tasks.domain.derived import Derived, Lookup, Threshold
 from tasks.domain.names import ColumnName, Purpose, UseCaseId
 from tasks.domain.schedule import Pull, Schedule
 
@@ -184,6 +184,8 @@ class UseCase(Frozen):
         for name in self.features.numeric:
             if name in columns and columns[name].type not in NUMERIC_TYPES:
                 raise ValueError(f"numeric feature {name!r} is a {columns[name].type} column")
+            if self._is_text(name):
+                raise ValueError(f"numeric feature {name!r} has texts in its table; it can be a categorical one")
         self._must_exist(self.target, "target")
         if self.time is not None and (
             self.time not in columns
@@ -202,6 +204,7 @@ class UseCase(Frozen):
                 f"{self.target!r} has neither"
             )
         numeric = self.target not in columns or columns[self.target].type in NUMERIC_TYPES
+        numeric = numeric and not self._is_text(self.target)
         if self.kind is Kind.REGRESSION and not numeric:
             raise ValueError(f"regression needs a numeric target, {self.target!r} is not")
         if self.training.validation + self.training.holdout >= 0.8:
@@ -250,6 +253,11 @@ class UseCase(Frozen):
             known = known[: known.index(earlier_than)]
         if name not in self.contract.columns and name not in known:
             raise ValueError(f"{who} names {name!r}, which is neither a column nor a derived feature above")
+
+    def _is_text(self, name: str) -> bool:
+        """Whether it is derived from a table of texts."""
+        spec = self.derived.get(name)
+        return isinstance(spec, Lookup) and any(isinstance(value, str) for value in spec.table.values())
 
     def _ancestors(self, name: str) -> set[str]:
         if name not in self.derived:

@@ -79,6 +79,18 @@ def test_contradictions_are_refused(path: str, value: Any, says: str) -> None:
     assert says in str(caught.value)
 
 
+def test_texts_of_a_table_are_no_numbers() -> None:
+    """Each would be missing in every row, without a word."""
+    content = changed("derived.shade", {"as": "lookup", "from": "color", "table": {"red": "warm", "blue": 3}})
+    content["features"] = {"categorical": ["shade"]}
+    assert UseCase.model_validate(content)
+    with pytest.raises(ValidationError, match="regression needs a numeric target"):
+        UseCase.model_validate(content | {"features": {"numeric": ["price"]}, "target": "shade"})
+    content["features"] = {"numeric": ["shade"]}
+    with pytest.raises(ValidationError, match="numeric feature 'shade' has texts in its table"):
+        UseCase.model_validate(content)
+
+
 def test_a_feature_may_not_be_derived_from_what_makes_the_target() -> None:
     content = changed("derived.high", {"as": "threshold", "from": "sales", "above": 3})
     content |= {"kind": "classification", "target": "high"}
