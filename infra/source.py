@@ -51,7 +51,7 @@ def fetch(url: str, query: str, column: str, since: Any, into: Path, *, quotable
                     continue
                 table = pa.Table.from_pandas(frame, preserve_index=False)
                 if writer is None:
-                    writer = pq.ParquetWriter(into, table.schema, compression="zstd")
+                    writer = pq.ParquetWriter(into, _of_any_chunk(table.schema), compression="zstd")
                 writer.write_table(table.cast(writer.schema))
                 rows += len(frame)
                 greatest.append(frame[column].max())
@@ -67,6 +67,11 @@ def fetch(url: str, query: str, column: str, since: Any, into: Path, *, quotable
             writer.close()
         engine.dispose()
     return Fetched(rows, _plain(max(greatest)) if greatest else since)
+
+
+def _of_any_chunk(schema: pa.Schema) -> pa.Schema:
+    """A column that has no value in the first chunk is text, which any later value can be written as."""
+    return pa.schema([field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema])
 
 
 def _plain(value: Any) -> object:

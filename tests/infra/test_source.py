@@ -77,3 +77,19 @@ def test_the_words_of_a_database_with_personal_data_are_not_told(url: str, tmp_p
     with pytest.raises(InvalidDefinition, match="InvalidTextRepresentation") as caught:
         fetch(url, query, "x", 0, tmp_path / "a.parquet", quotable=False)
     assert "anna" not in str(caught.value)
+
+
+def test_what_is_missing_at_first_may_come_later(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.source.CHUNK_ROWS", 2)  # a chunk is read as what its rows are
+    query = """
+        SELECT id, CASE WHEN id > 2 THEN 'late' END AS note, CASE WHEN id > 3 THEN id END AS number,
+               date '2026-01-01' + id AS day, CASE WHEN id > 4 THEN changed_at END AS sold_at, id > 3 AS big
+        FROM source.sales WHERE id > :watermark ORDER BY id
+    """
+    assert fetch(url, query, "id", 0, tmp_path / "a.parquet") == (5, 5)
+    rows = pq.read_table(tmp_path / "a.parquet").to_pydict()
+    assert rows["note"] == [None, None, "late", "late", "late"]
+    assert rows["number"] == [None, None, None, "4", "5"]
+    assert rows["day"] == [dt.date(2026, 1, day) for day in range(2, 7)]
+    assert rows["sold_at"][:4] == [None] * 4
+    assert rows["big"] == [False, False, False, True, True]
