@@ -23,6 +23,12 @@ WITH jobs AS (
 )
 """
 
+
+def _count(name: str) -> str:
+    """SQL: a number of a receipt. Receipts are the tenants' to write, and a run of one may stand in for another's."""
+    return f"CASE WHEN r.receipt ->> '{name}' ~ '^[0-9]{{1,12}}$' THEN (r.receipt ->> '{name}')::bigint END"
+
+
 UNITS = f"""
 {JOBS},
 worked AS (SELECT DISTINCT u.run_id FROM usage AS u JOIN jobs USING (tenant, process) WHERE u.stage = 'training'),
@@ -36,13 +42,13 @@ SELECT u.process AS job, u.stage || CASE WHEN u.batch IS NULL THEN '/rest' ELSE 
         WHEN u.batch IS NOT NULL THEN cardinality(b.partitions)
         WHEN u.stage = 'training' AND r.receipt ->> 'bundle_run' = r.run_id::text
             OR u.stage = 'promotion' AND r.receipt ->> 'release' IS NOT NULL
-            OR u.stage = 'scoring' THEN (r.receipt ->> 'partitions')::bigint
+            OR u.stage = 'scoring' THEN {_count("partitions")}
     END, 0)::double precision AS partitions,
     coalesce(CASE
         WHEN u.batch IS NOT NULL AND u.stage = 'training' THEN m.rows
         WHEN u.batch IS NOT NULL OR u.stage = 'ingestion' THEN u.rows_in
-        WHEN u.stage = 'training' THEN (r.receipt ->> 'tenant_wide_rows')::bigint
-        WHEN u.stage = 'scoring' THEN (r.receipt ->> 'rows')::bigint
+        WHEN u.stage = 'training' THEN {_count("tenant_wide_rows")}
+        WHEN u.stage = 'scoring' THEN {_count("rows")}
         WHEN u.stage = 'monitoring' THEN x.rows_accepted
     END, 0)::double precision AS rows,
     u.bytes_out::double precision AS bytes_out,

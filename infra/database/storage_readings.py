@@ -47,7 +47,7 @@ def database_bytes(url: str, tenant: str) -> dict[str, int]:
     query = text(
         """
         WITH scored AS (
-            SELECT r.use_case, sum(s.rows) AS rows
+            SELECT r.use_case, sum(greatest(s.rows, 1)) AS rows
             FROM scored_partitions AS s JOIN runs AS r USING (tenant, run_id)
             WHERE tenant = :tenant GROUP BY r.use_case
         ), sizes AS (

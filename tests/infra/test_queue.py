@@ -29,6 +29,9 @@ def policy(runs: int, per_tenant: int = 1) -> TierPolicy:
 
 ONE_SLOT = {tier: policy(1) for tier in Tier}
 
+RUNS = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(6)]
+"""Ids of runs in Prefect."""
+
 
 @pytest.fixture
 def queue(operator: Operator) -> Queue:
@@ -144,7 +147,7 @@ def test_equal_requests_are_one_job_and_an_ended_one_waits_again(queue: Queue, m
     refresh = records.request("sales", JobKind.REFRESH, by="test")
     assert records.request("sales", JobKind.REFRESH, by="test").job_id == refresh.job_id
     [claim] = queue.claim(ONE_SLOT)
-    records.start_job(claim.job_id, 1, "run")
+    records.start_job(claim.job_id, 1, RUNS[0])
     records.end_job(claim.job_id, 1, "it cannot be read")
     assert records.job(job.job_id).status is JobStatus.FAILED
     again = records.request("sales", JobKind.PIPELINE, job.upload_id, by="test")
@@ -163,14 +166,14 @@ def test_an_attempt_that_was_given_up_cannot_begin(queue: Queue, make_records: M
     [first] = queue.claim(ONE_SLOT)
     queue.give_back(first, "the run never began")
     with pytest.raises(Superseded):  # it waits for its turn
-        records.start_job(first.job_id, 1, "one")
+        records.start_job(first.job_id, 1, RUNS[1])
     [second] = queue.claim(ONE_SLOT)
     assert (second.job_id, second.attempts) == (first.job_id, 2)
     with pytest.raises(Superseded):
-        records.start_job(first.job_id, 1, "one")
-    records.start_job(first.job_id, 2, "two")
+        records.start_job(first.job_id, 1, RUNS[1])
+    records.start_job(first.job_id, 2, RUNS[2])
     with pytest.raises(Superseded):  # two processes, one attempt: whoever came second must not work
-        records.start_job(first.job_id, 2, "three")
+        records.start_job(first.job_id, 2, RUNS[3])
     records.end_job(first.job_id, 1)  # the old one's word does not count
     assert records.job(first.job_id).status is JobStatus.RUNNING
     assert records.beat(first.job_id, 2)
@@ -185,7 +188,7 @@ def test_a_passing_failure_is_tried_again_later_and_not_for_ever(
     for attempt in range(1, TRIES + 1):
         sql(operator, "UPDATE jobs SET not_before = now()")
         [claim] = queue.claim(ONE_SLOT)
-        records.start_job(claim.job_id, attempt, "run")
+        records.start_job(claim.job_id, attempt, RUNS[0])
         records.give_back(claim.job_id, attempt, "the lake is away")
         assert queue.claim(ONE_SLOT) == []  # it waits a while
     job = records.job(claim.job_id)
@@ -196,8 +199,8 @@ def test_the_silent_and_the_unsubmitted_are_found(queue: Queue, operator: Operat
     ask(make_records, tenant("mute", use_cases=3))
     records = make_records(tenant("mute", use_cases=3))
     one, two, three = (claim for claim in queue.claim({tier: policy(9, 9) for tier in Tier}))
-    records.start_job(one.job_id, 1, "run-1")
-    queue.submitted(two, "run-2")
+    records.start_job(one.job_id, 1, RUNS[4])
+    queue.submitted(two, RUNS[5])
     found = {handed.job.job_id: handed[1:] for handed in queue.handed_out()}
     assert found == {one.job_id: (False, False), two.job_id: (False, False)}
     assert queue.unsubmitted() == []
