@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, String, cast, func, literal, select
+import uuid
+from collections.abc import Mapping
+
+from sqlalchemy import ColumnElement, Connection, Select, String, cast, func, literal, select
 from sqlalchemy.dialects import postgresql
 
 from infra.database.tables import BatchRow, PartitionModelRow, RunRow, TenantRow, UploadRow, table
@@ -15,8 +18,9 @@ USAGE, RUNS, BATCHES, TENANTS = table(UsageRow), table(RunRow), table(BatchRow),
 UPLOADS, MODELS = table(UploadRow), table(PartitionModelRow)
 
 
-def book_batch(connection: Connection, tenant: str, batch: Batch, **counts: int) -> None:
-    """Books what this thread used since the batch's start. `counts`: rows, bytes and models, as columns of `usage`."""
+def book_batch(connection: Connection, tenant: str, stage: Stage, batch: Batch, *, again: bool, **counts: int) -> None:
+    """Books what this thread used since the batch's start. `counts`: rows, bytes and models, as columns of `usage`.
+    `again`: the batch was finished before, so it is booked already; unless somebody with the tenant's login said so."""
     attempts = (
         select(BATCHES.c.attempts)
         .where(BATCHES.c.tenant == tenant, BATCHES.c.run_id == batch.run_id, BATCHES.c.number == batch.number)
@@ -24,7 +28,10 @@ def book_batch(connection: Connection, tenant: str, batch: Batch, **counts: int)
     )
     unit = func.concat(f"run/{batch.run_id}/batch/{batch.number}/", cast(attempts, String))
     spent = shift().batch(batch.run_id)
-    _book(connection, tenant, batch.run_id, unit, spent, {"batch": batch.number, **counts})
+    facts = {"batch": batch.number, **counts}
+    if again and connection.scalar(select(_same(tenant, stage=stage.value, run_id=batch.run_id, **facts).exists())):
+        return
+    _book(connection, tenant, stage, batch.run_id, unit, spent, facts)
 
 
 def book_rest(connection: Connection, tenant: str, run: Run, receipt: dict[str, object]) -> None:
@@ -46,20 +53,22 @@ def book_rest(connection: Connection, tenant: str, run: Run, receipt: dict[str, 
         )
         counts = {"models_reused": connection.scalar(settled) or 0}
     unit = literal(f"run/{run.run_id}/rest/{run.attempts}")
-    _book(connection, tenant, run.run_id, unit, shift().rest_of_run(run.run_id), counts)
+    _book(connection, tenant, run.stage, run.run_id, unit, shift().rest_of_run(run.run_id), counts)
 
 
 def _book(
-    connection: Connection, tenant: str, run_id: int, unit: object, spent: Spent, counts: dict[str, object]
+    connection: Connection,
+    tenant: str,
+    stage: Stage,
+    run_id: int,
+    unit: object,
+    spent: Spent,
+    counts: Mapping[str, object],
 ) -> None:
-    values = {
-        "process": shift().name,
-        "cpu_s": spent.cpu_s,
-        "wall_s": spent.wall_s,
-        "peak_mb": peak_mb(),
-        **counts,
-    }
-    known = [RUNS.c.tenant, RUNS.c.run_id, RUNS.c.use_case, RUNS.c.stage, RUNS.c.release_version, TENANTS.c.tier]
+    # The stage is what this process did, and not what somebody with the tenant's login may have written to the run.
+    facts = {"process": shift().name, "stage": stage.value, **counts}
+    values = {"cpu_s": spent.cpu_s, "wall_s": spent.wall_s, "peak_mb": peak_mb(), **facts}
+    known = [RUNS.c.tenant, RUNS.c.run_id, RUNS.c.use_case, RUNS.c.release_version, TENANTS.c.tier]
     columns = [literal(value) if isinstance(value, str | int | float) else value for value in values.values()]
     names = [*(column.name for column in known), *values, "unit"]
 
@@ -74,6 +83,13 @@ def _book(
 
     if not book(unit):
         # It is booked already, where the database had taken it and could not say so; or somebody with the tenant's
-        # login has taken the unit's name beforehand, which must not hide it.
-        mine = (USAGE.c.tenant == tenant) & (USAGE.c.unit == unit) & (USAGE.c.process == shift().name)
-        book(func.concat(unit, "/", shift().name), ~select(USAGE.c.unit).where(mine).exists())
+        # login has taken the unit's name beforehand, which must not hide it: nobody guesses the other name, and a row
+        # that says the same of the work hides nothing.
+        named = (USAGE.c.unit == unit) | func.starts_with(USAGE.c.unit, func.concat(unit, "/"))
+        book(func.concat(unit, "/", uuid.uuid4().hex), ~_same(tenant, **facts).where(named).exists())
+
+
+def _same(tenant: str, **facts: object) -> Select[tuple[str]]:
+    """What is booked of a tenant and says this."""
+    same = [USAGE.c[name] == value for name, value in facts.items()]
+    return select(USAGE.c.unit).where(USAGE.c.tenant == tenant, *same)

@@ -13,6 +13,7 @@ from infra.database.frames import read_frame, to_rows
 from infra.database.runs import BATCHES, RunRecords
 from infra.database.tables import PartitionModelRow, ReleaseRow, VerdictRow, table
 from tasks.domain.errors import NotFound
+from tasks.domain.names import Stage
 from tasks.domain.run import Batch, Release, Run
 from tasks.ports import PARTITION_MODEL, VERDICT
 
@@ -38,8 +39,8 @@ class ModelRecords(RunRecords):
         }
 
         def work(connection: Connection) -> None:
-            if not self._close_batch(connection, batch):
-                book_batch(connection, self.tenant, batch, **counts)
+            again = self._close_batch(connection, batch)
+            book_batch(connection, self.tenant, Stage.TRAINING, batch, again=again, **counts)
             connection.execute(delete(MODELS).where(self._of_run(MODELS, batch), MODELS.c.batch == batch.number))
             if values:
                 connection.execute(insert(MODELS), values)

@@ -15,6 +15,7 @@ from infra.database.connect import driver
 from infra.database.frames import copy_predictions, read_frame, to_rows
 from infra.database.runs import RunRecords
 from infra.database.tables import HealthRow, ScoredPartitionRow, ScoringRunRow, predictions_of, table
+from tasks.domain.names import Stage
 from tasks.domain.run import Batch, Run
 from tasks.ports import HEALTH
 
@@ -32,15 +33,15 @@ class ScoreRecords(RunRecords):
         counted = [row | own for row in _counted(rows)]
 
         def work(connection: Connection) -> None:
-            if self._close_batch(connection, batch):  # searching for earlier rows costs time: only where there are any
+            again = self._close_batch(connection, batch)
+            counts = {"rows_in": batch.rows, "rows_out": rows.num_rows, "bytes_in": bytes_in, "bytes_out": rows.nbytes}
+            book_batch(connection, self.tenant, Stage.SCORING, batch, again=again, **counts)
+            if again:  # searching for earlier rows costs time: only where there are any
                 connection.execute(
                     text(f'DELETE FROM "{partition}" WHERE run_id = :run_id AND batch = :number'),  # noqa: S608
                     {"run_id": batch.run_id, "number": batch.number},
                 )
                 connection.execute(delete(SCORED).where(self._of_run(SCORED, batch), SCORED.c.batch == batch.number))
-            else:
-                counts = {"rows_in": batch.rows, "rows_out": rows.num_rows, "bytes_in": bytes_in}
-                book_batch(connection, self.tenant, batch, bytes_out=rows.nbytes, **counts)
             if counted:
                 connection.execute(insert(SCORED), counted)
             copy_predictions(driver(connection), partition, batch.run_id, batch.number, rows)

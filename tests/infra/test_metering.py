@@ -184,3 +184,36 @@ def test_whoever_has_the_tenants_login_cannot_make_work_cheaper(make_records: Ma
     assert found[forged]["at"].year > 2000  # type: ignore[attr-defined]
     [true] = [row for unit, row in found.items() if unit.startswith(f"{forged}/")]
     assert float(str(true["cpu_s"])) > 0.15
+
+
+def test_no_row_of_whoever_has_the_tenants_login_hides_work(make_records: MakeRecords) -> None:
+    """Neither under the names that work will need, nor by what it says of runs, batches and processes."""
+    records = make_records("hider")
+    records.read_process()
+    run, batch = begin(records, Stage.SCORING)
+    records.start_batch(batch)
+    unit, process = f"run/{run.run_id}/batch/1/1", metering.shift().name
+    forged = text(
+        "INSERT INTO usage (tenant, unit, use_case, stage, process, tier, cpu_s, wall_s)"
+        " VALUES ('hider', :unit, 'sales', 'scoring', :process, 'standard', 0, 0)"
+    )
+    with engine(records.url).begin() as connection:
+        connection.execute(forged, [{"unit": unit, "process": process}])
+        connection.execute(forged, [{"unit": f"{unit}/{process}", "process": "other"}])
+        connection.execute(text("UPDATE runs SET stage = 'ingestion'"))
+        connection.execute(text("UPDATE batches SET finished_at = now()"))
+    for _ in range(2):
+        records.finish_scoring_batch(batch, scores([1.0, 2.0]))
+    done = [row for row in usage(records).values() if row["rows_out"]]
+    assert [(row["stage"], row["rows_out"]) for row in done] == [("scoring", 2)]
+
+    records.read_process(ended="done")
+    with engine(records.url).begin() as connection:
+        connection.execute(text("UPDATE processes SET ended = 'failed'"))
+        assert connection.scalars(text("SELECT ended FROM processes")).all() == ["done"]
+    excused = (
+        "INSERT INTO usage (tenant, unit, use_case, stage, process, tier, cpu_s, wall_s)"
+        " VALUES ('hider', 'x', 'sales', 'waste', 'p', 'standard', 1000, 0)"
+    )
+    with engine(records.url).connect() as connection, pytest.raises(IntegrityError, match="check constraint"):
+        connection.execute(text(excused))
