@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -156,13 +156,8 @@ def _place(root: Location, source: str) -> Location:
 
 
 def _audit(its: Handover) -> None:
-    entries = Audit(its.platform.cluster).entries(its.tenant).sort_values("entry")
-    plain = entries.astype(object).where(entries.notna(), None)
-    its.write_json([_entry(row) for row in plain.to_dict("records")], "audit", "audit.json")
-
-
-def _entry(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(name): value for name, value in row.items() if name != "subject"}
+    entries = Audit(its.platform.cluster).own_entries(its.tenant)
+    its.write_json(entries[::-1], "audit", "audit.json")
 
 
 def _invoices(its: Handover) -> None:

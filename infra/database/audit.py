@@ -179,7 +179,8 @@ class Audit:
         limit: int | None = None,
     ) -> list[dict[str, Any]]:
         """A tenant's entries as it may see them, the newest first: number, at, action, outcome, actor, origin, details.
-        They are numbered among its own: how much others do is none of its business."""
+        They are numbered among its own: how much others do is none of its business; nor is what was done to another
+        tenant that had its name before, and was erased."""
         number = func.row_number().over(order_by=ENTRIES.c.entry).label("number")
         shown = [
             ENTRIES.c.at,
@@ -190,7 +191,10 @@ class Audit:
             DETAILS.c.details,
         ]
         joined = ENTRIES.outerjoin(DETAILS, DETAILS.c.entry == ENTRIES.c.entry)
-        own = select(number, *shown).select_from(joined).where(ENTRIES.c.subject == self.subject(tenant)).subquery()
+        its = ENTRIES.c.subject == self.subject(tenant)
+        erased = select(func.coalesce(func.max(ENTRIES.c.entry), 0)).where(its, ENTRIES.c.action == FORGET)
+        since_then = ENTRIES.c.entry > erased.scalar_subquery()
+        own = select(number, *shown).select_from(joined).where(its, since_then).subquery()
         query = select(own).order_by(own.c.number.desc()).limit(limit)
         if since is not None:
             query = query.where(own.c.at >= since)

@@ -221,6 +221,14 @@ def test_an_erased_tenant_leaves_entries_without_details(own_cluster: Cluster, a
     assert "details of entry 8 are missing" in str(audit.verify().wrong)
 
 
+def test_whoever_comes_by_the_name_of_an_erased_tenant_sees_nothing_of_it(audit: Audit) -> None:
+    audit.forget("acme")
+    assert audit.own_entries("acme") == []
+    audit.record("tenant.onboard", "done", by=BY, tenant="acme")
+    assert [(each["number"], each["action"]) for each in audit.own_entries("acme")] == [(1, "tenant.onboard")]
+    assert [each["action"] for each in audit.own_entries("beta")] == ["test", "test"]
+
+
 def test_an_erasure_cannot_be_forged(own_cluster: Cluster, audit: Audit) -> None:
     audit.forget("acme")
     forged = "UPDATE audit SET subject = (SELECT subject FROM audit WHERE entry = 2) WHERE entry = 7"
