@@ -70,6 +70,11 @@ class Mentions:
     @cached_property
     def pattern(self) -> str:
         """The regular expression of all forms."""
+        return "|".join((*self._forms(), *self._forms_of_name()))
+
+    @cached_property
+    def pattern_of_id(self) -> str:
+        """The same without its name, which may be a word: what others write of themselves may have it."""
         return "|".join(self._forms())
 
     @cached_property
@@ -137,6 +142,8 @@ class Mentions:
             yield rf"{BEFORE}{this}/{use_case}/(?:{'|'.join(Purpose)})/"
         for secret in self.leaver.secrets:
             yield rf"{BEFORE}{re.escape(secret)}{AFTER}"
+
+    def _forms_of_name(self) -> Iterator[str]:
         if self.leaver.name not in self.other_names:
             name = f"(?:{'|'.join(map(re.escape, self._spellings))})" + "".join(self._longer())
             if sum(letter.isalpha() for letter in self.leaver.name) >= DISTINCT_LETTERS:

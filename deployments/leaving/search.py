@@ -45,7 +45,10 @@ def search(leaving: Leaving) -> Findings:
     for name, url in _databases(leaving):
         found = search_database(url, name, leaving.files.mentions)
         hits += [hit for hit in found if hit.where != f"{name}: table {ERASURES.name}"]  # it names it until it is over
-        searched.append(f"database {name}: every column that can hold text, the names of logins and tables")
+        searched.append(
+            f"database {name}: every column that can hold text, the names of logins and tables; rows of other tenants"
+            " for its id alone"
+        )
     rests = [_events(leaving, hit) for hit in hits if hit.where in EVENT_PLACES]
     rests += [_invoices(hit) for hit in hits if hit.where == INVOICES_PLACE]
     hits = [hit for hit in hits if hit.where not in (*EVENT_PLACES, INVOICES_PLACE)]

@@ -40,6 +40,14 @@ NAMES = """
 """
 
 
+OWNERS = {
+    "registered_models": "split_part(name, '.', 1)",  # MLflow's
+    "artifact": "split_part(key, '--', 1)",  # Prefect's
+    "artifact_collection": "split_part(key, '--', 1)",
+}
+"""Whose a row is, in tables without a column `tenant`: what others declare and what becomes of it is in them."""
+
+
 class Hit(NamedTuple):
     """Rows, files or lines that name the tenant: where, and how many."""
 
@@ -64,10 +72,15 @@ def _hits(connection: Connection, database: str, mentions: Mentions) -> Iterator
         of_table = columns.setdefault((text_column["schema"], text_column["table"]), {})
         of_table[text_column["column"]] = text_column["bytes"]
     # As parameters, because the server's log has the text of a statement that fails.
-    values = {"tenant": mentions.leaver.tenant, "pattern": mentions.pattern}
+    values: dict[str, object] = {"tenant": mentions.leaver.tenant, "pattern": mentions.pattern}
+    values |= {"pattern_of_id": mentions.pattern_of_id, "others": sorted(mentions.other_ids)}
     values |= {f"word{number}": word for number, word in enumerate(mentions.words)}
     for (schema, table), names in columns.items():
         where = sql.SQL(" OR ").join(_conditions(names, mentions))
+        if owner := "tenant::text" if "tenant" in names else OWNERS.get(table):
+            # What is another's may have a word in it that is this one's name.
+            its_id = sql.SQL(" OR ").join(_conditions(names, mentions, sql.Placeholder("pattern_of_id")))
+            where = sql.SQL("({}) AND (({}) = ANY(%(others)s) IS NOT TRUE OR {})").format(where, sql.SQL(owner), its_id)
         query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(schema, table), where)
         row = driver(connection).execute(query, values).fetchone()
         if row is not None and row[0]:
@@ -77,22 +90,27 @@ def _hits(connection: Connection, database: str, mentions: Mentions) -> Iterator
         yield Hit(f"{database}: {kind}", int(times))
 
 
-def _conditions(columns: Mapping[str, bool], mentions: Mentions) -> Iterator[sql.Composable]:
+PATTERN = sql.Placeholder("pattern")
+
+
+def _conditions(
+    columns: Mapping[str, bool], mentions: Mentions, pattern: sql.Composable = PATTERN
+) -> Iterator[sql.Composable]:
     """Of each column, given whether it holds bytes."""
     for column, of_bytes in columns.items():
         name = sql.Identifier(column)
         # as text, bytes are hexadecimal digits
-        yield _names(sql.SQL("encode({}, 'escape')" if of_bytes else "{}::text").format(name), mentions)
+        yield _names(sql.SQL("encode({}, 'escape')" if of_bytes else "{}::text").format(name), mentions, pattern)
         if column == "tenant":
             yield sql.SQL("{}::text = %(tenant)s").format(name)
     if {"key", "value"} <= columns.keys():  # MLflow's tags
         yield sql.SQL("(key::text = 'tenant' AND value::text = %(tenant)s)")
 
 
-def _names(value: sql.Composable, mentions: Mentions) -> sql.Composable:
+def _names(value: sql.Composable, mentions: Mentions, pattern: sql.Composable = PATTERN) -> sql.Composable:
     """Whether a text names the tenant; the cheap question comes first."""
     words = sql.SQL(" OR ").join(
         sql.SQL("strpos({}, {}) > 0").format(value, sql.Placeholder(f"word{number}"))
         for number in range(len(mentions.words))
     )
-    return sql.SQL("(({}) AND {} ~ %(pattern)s)").format(words, value)
+    return sql.SQL("(({}) AND {} ~ {})").format(words, value, pattern)

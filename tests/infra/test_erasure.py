@@ -13,7 +13,7 @@ from sqlalchemy import make_url, text
 
 from infra.database.audit import Actor, Audit
 from infra.database.cluster import Cluster, tenant_login
-from infra.database.connect import _engines, session, transact
+from infra.database.connect import _engines, engine, session, transact
 from infra.database.erasures import Erasures
 from infra.database.leavers import leavers
 from infra.database.operator import Operator
@@ -28,7 +28,7 @@ from tasks.domain.names import Purpose
 from tasks.domain.tenant import Isolation, TenantState
 from tests.conftest import MakeRecords
 from tests.infra.test_database_isolation import fill
-from tests.samples import sample_tenant
+from tests.samples import sales_use_case, sample_tenant
 
 BY = Actor(who="operator:test", origin="test")
 
@@ -211,6 +211,43 @@ def test_the_search_finds_names_of_things(make_records: MakeRecords, postgres: C
     assert found == {"orchard: logins", "orchard: relations", "orchard: table audit_details"}
     removal.remove_rows()
     removal.remove_login()
+
+
+def test_a_name_that_is_a_word_is_not_sought_in_what_others_write(
+    make_records: MakeRecords, postgres: Cluster, settings: Settings
+) -> None:
+    """Else a tenant called Retail could not be erased for as long as another has a team or a file of that name."""
+    leaver = Leaver(tenant="gone-retailer", name="Retail", tier="free", isolation="pool", use_cases=("demand",))
+    records = make_records(sample_tenant("stays-here", sales_use_case(team="Retail", description="Retail sales")))
+    records.add_upload("sales", Purpose.SCORING, "u1", "Retail.csv", 10, "aa")
+    assert search_database(postgres.operator_url, "orchard", mentions(settings, postgres, leaver)) == []
+    # Nobody's rows, and an id, wherever it stands, are another matter.
+    Audit(postgres).record("test", "done", by=BY, of="Retail")
+    records.add_upload("sales", Purpose.SCORING, "u2", "tenant=gone-retailer.csv", 10, "bb")
+    what = mentions(settings, postgres, leaver)
+    found = search_database(postgres.operator_url, "orchard", what)
+    assert found == [Hit("orchard: table audit_details", 1), Hit("orchard: table uploads", 1)]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "owned"),
+    [("registered_models", "name", "{}.sales"), ("artifact", "key", "{}--sales-receipt")],
+)
+def test_whose_a_row_is_is_known_in_other_servers_tables_too(
+    postgres: Cluster, make_records: MakeRecords, settings: Settings, table: str, column: str, owned: str
+) -> None:
+    make_records("stays-too")
+    leaver = Leaver(tenant="gone-too", name="Retail", tier="free", isolation="pool", use_cases=("demand",))
+    with engine(postgres.operator_url).begin() as connection:
+        connection.execute(text(f"CREATE TABLE {table} ({column} text, description text)"))
+        values = [{"key": owned.format("stays-too")}, {"key": owned.format("nobody")}]
+        connection.execute(text(f"INSERT INTO {table} VALUES (:key, 'Retail sales')"), values)
+    try:
+        found = search_database(postgres.operator_url, "orchard", mentions(settings, postgres, leaver))
+        assert Hit(f"orchard: table {table}", 1) in found  # nobody's
+    finally:
+        with engine(postgres.operator_url).begin() as connection:
+            connection.execute(text(f"DROP TABLE {table}"))
 
 
 def test_an_erasure_remembers_how_far_it_came(postgres: Cluster, make_records: MakeRecords) -> None:
