@@ -66,8 +66,8 @@ def quantity(value: Decimal | int | None) -> str:
 
 
 def plain(value: object) -> str:
-    """A number without an exponent, and with six decimal places at most."""
+    """A number without an exponent, and with eight decimal places at most: prices have so many."""
     if isinstance(value, Decimal):
-        value = value.quantize(Decimal("0.000001")) if value != value.quantize(Decimal("0.000001")) else value
+        value = value.quantize(EIGHT) if value != value.quantize(EIGHT) else value
         return f"{value:f}"
     return str(value)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
+from deployments.costs.tables import invoice_csv
 from tasks.costs.bill import Bill, bill
+from tasks.costs.invoice import invoice_of
 from tasks.costs.money import rounded
 from tasks.costs.spans import segments_of, spans_of
 from tasks.domain.errors import InvalidDefinition
@@ -217,7 +221,26 @@ def test_list_prices_follow_one_another_without_gaps() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "currency", "shown"),
-    [("0.125", "EUR", "0.13"), ("0.1249", "EUR", "0.12"), ("99.5", "JPY", "100"), ("0.0005", "KWD", "0.001")],
+    [
+        ("0.125", "EUR", "0.13"),
+        ("0.1249", "EUR", "0.12"),
+        ("99.5", "JPY", "100"),
+        ("0.0005", "KWD", "0.001"),
+        ("99.5", "XOF", "100"),
+        ("0.0005", "IQD", "0.001"),
+    ],
 )
 def test_amounts_are_rounded_half_up_to_the_smallest_unit(amount: str, currency: str, shown: str) -> None:
     assert str(rounded(Decimal(amount), currency)) == shown
+
+
+def test_an_invoice_shows_prices_as_they_were_set() -> None:
+    """All eight decimal places that a book may have: else nobody can reckon it up."""
+    tiny = Plan(prices=Prices(cpu_hour=Decimal("0.12345678"), gb_month=Decimal("0.00000012")))
+    history = PriceHistory(books=(book(plans=PLANS.model_copy(update={"standard": tiny})),))
+    shown = invoice_of(
+        billed({at(3): hours(10_000, 10_000_000)}, history=history), [], 30, number="1", customer="acme", name="Acme",
+        customer_since=at(1), month="2026-11", start=at(1), end=at(30), timezone="UTC",
+    )  # fmt: skip
+    for row in list(csv.DictReader(io.StringIO(invoice_csv(shown))))[:-1]:
+        assert rounded(Decimal(row["charged"]) * Decimal(row["price"]), "EUR") == Decimal(row["amount"]), row
