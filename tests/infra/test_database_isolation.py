@@ -127,6 +127,8 @@ def test_a_tenant_sees_its_own_rows_only(intruder: psycopg.Connection, operator:
         "INSERT INTO jobs (tenant, use_case, kind, requested_by) VALUES ('victim', 'sales', 'refresh', 'me')",
         "INSERT INTO jobs (tenant, use_case, kind, requested_by, tier) VALUES ('intruder', 'sales', 'pull', 'me', 'x')",
         "UPDATE schedules SET due_at = now()",
+        "INSERT INTO runs (tenant, run_id, key, use_case, stage, status) OVERRIDING SYSTEM VALUE"
+        " VALUES ('intruder', 9223372036854775807, 'last', 'sales', 'training', 'running')",
     ],
 )
 def test_an_attempt_is_refused(intruder: psycopg.Connection, attempt: str) -> None:
