@@ -16,7 +16,8 @@ from infra.database.audit import Actor, Audit
 from infra.database.cluster import drop_silo
 from infra.database.operator import Operator
 from infra.database.queue import Queue
-from infra.database.transfer import content, copy_rows, remove_rows, repoint_releases
+from infra.database.removal import TenantRemoval
+from infra.database.transfer import content, copy_late_usage, copy_rows, remove_rows, repoint_releases
 from infra.database.uploads import INTAKE
 from infra.isolation.roles import provide, remove_silo
 from infra.lake.transfer import Copied, copy_files, remove_files
@@ -131,6 +132,8 @@ def _move(platform: Platform, operator: Operator, tenant: Tenant, to: Isolation,
     repoint(production, tenant.id, source.production_artifacts.url, target.production_artifacts.url)
     operator.set_isolation(tenant.id, to)
     report("removing what is left in the other place")
+    if here in TenantRemoval(cluster, tenant.id).urls():
+        copy_late_usage(here, there, tenant.id)
     if to is Isolation.SILO:
         remove_rows(cluster.operator_url, tenant.id)
     else:
@@ -152,6 +155,9 @@ def _other(isolation: Isolation) -> Isolation:
 def _compare(here: str, there: str, tenant_id: str) -> int:
     """How many rows were copied. Raises `Tampered` when a table differs."""
     source, target = content(here, tenant_id), content(there, tenant_id)
+    if source["usage"] != target["usage"]:  # requests were answered, and booked, since it was copied
+        copy_late_usage(here, there, tenant_id)
+        source, target = content(here, tenant_id), content(there, tenant_id)
     for name, expected in source.items():
         if target[name] != expected:
             raise Tampered(

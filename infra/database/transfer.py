@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, text
 from infra.database.connect import driver, transact
 from infra.database.price_tables import metadata
 from infra.database.tables import PredictionRow, predictions_of, table
+from infra.database.usage_tables import UsageRow
 
 SHARED = frozenset(
     {
@@ -48,6 +49,18 @@ def copy_rows(source_url: str, target_url: str, tenant: str) -> None:
     Both URLs are the operator's, and the tenant is onboarded in both. Nobody may write the rows meanwhile.
     """
     transact(target_url, lambda target: transact(source_url, lambda source: _copy(source, target, tenant)))
+
+
+def copy_late_usage(source_url: str, target_url: str, tenant: str) -> None:
+    """Adds what was booked in the one database after its rows were copied: online requests are answered while their
+    tenant moves, and booked where its data is by then."""
+
+    def work(source: Connection, target: Connection) -> None:
+        driver(target).execute("CREATE TEMPORARY TABLE late (LIKE usage) ON COMMIT DROP")
+        _pour(source, target, table(UsageRow), tenant, into="late")
+        driver(target).execute("INSERT INTO usage TABLE late ON CONFLICT DO NOTHING")
+
+    transact(target_url, lambda target: transact(source_url, lambda source: work(source, target)))
 
 
 def repoint_releases(url: str, tenant: str, old: str, new: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from deployments import moving
 from infra.database.audit import Audit
 from infra.database.cluster import connected_cluster
 from infra.database.connect import transact
+from infra.database.online_usage import OnlineUnit, Used, book_online
 from infra.database.operator import Operator
 from infra.database.transfer import content
 from infra.places import places
@@ -97,6 +101,34 @@ def test_a_move_that_was_cut_off_goes_on_or_back(
             old_space.records.add_upload("sales", Purpose.SCORING, "u", "a.csv", 1, "aa")
     hand_in(orchard, tenant, "scoring", scoring(2, first="2026-08-01"))
     assert not (settings.home / ("lake/tenants" if to == "silo" else "silos") / tenant / "lake").exists()
+
+
+def test_what_is_booked_during_a_move_moves_too(
+    orchard: Terminal, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Online requests are answered meanwhile."""
+    prepared(orchard, "busy-nomad")
+    cluster, booked = connected_cluster(settings), list[OnlineUnit]()
+
+    def disturbed(act: Callable[..., object]) -> Callable[..., object]:
+        def first_it_and_then_a_booking(*arguments: object) -> object:
+            result = act(*arguments)
+            used = Used(requests=1, rows=1, cpu_s=0.1)
+            booked.append(OnlineUnit("busy-nomad", "sales", 1, f"online/{len(booked)}", "p", used))
+            assert list(book_online(cluster, booked[-1:]))
+            return result
+
+        return first_it_and_then_a_booking
+
+    for to in ("silo", "pool"):
+        with monkeypatch.context() as patched:
+            for name in ("copy_rows", "copy_files", "repoint_releases", "repoint"):
+                patched.setattr(f"deployments.moving.{name}", disturbed(getattr(moving, name)))
+            orchard("tenants", "move", "busy-nomad", "--to", to).worked()
+        url = cluster.silo_url("busy-nomad") if to == "silo" else cluster.operator_url
+        query = text("SELECT unit FROM usage WHERE tenant = 'busy-nomad' AND stage = 'online'")
+        found = transact(url, lambda connection, query=query: connection.scalars(query).all())
+        assert sorted(found) == sorted(each.unit for each in booked), to
 
 
 @pytest.mark.slow
