@@ -26,7 +26,9 @@ def onboard(platform: Platform, tenant: Tenant, by: Actor = SOMEBODY) -> list[st
         before = operator.tenant(tenant.id)
     except NotFound:
         before = None
-    for use_case in before.use_cases if before else ():
+    # Those that are switched off too: their rows are kept, and they may come back.
+    known = [*before.use_cases, *operator.former_use_cases(tenant.id)] if before else []
+    for use_case in known:
         after = next((candidate for candidate in tenant.use_cases if candidate.id == use_case.id), None)
         if after is None:
             continue

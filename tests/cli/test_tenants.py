@@ -58,6 +58,22 @@ def test_what_stored_rows_are_laid_out_by_cannot_change(orchard: Terminal) -> No
     assert shown(orchard, "fixed") == before
 
 
+def test_a_use_case_that_was_switched_off_comes_back_as_it_was(orchard: Terminal) -> None:
+    spec = definition("returns")
+    tenant_file(Path(), "returns")
+    orchard("tenants", "add", "returns.yaml").worked()
+    other = spec["use_cases"][0] | {"id": "stock"}
+    Path("returns.yaml").write_text(yaml.safe_dump(spec | {"use_cases": [other]}))
+    orchard("tenants", "add", "returns.yaml", "--yes").worked()
+    Path("returns.yaml").write_text(
+        yaml.safe_dump(spec | {"use_cases": [spec["use_cases"][0] | {"partition_by": ["store"]}]})
+    )
+    orchard("tenants", "add", "returns.yaml", "--yes").failed(
+        2, "partition_by", "cannot change", "declare a new use case"
+    )
+    orchard("tenants", "add", tenant_file(Path(), "returns"), "--yes").worked()
+
+
 def test_a_use_case_that_names_a_missing_column(orchard: Terminal) -> None:
     file = tenant_file(Path(), "astray", features={"numeric": ["price", "weight"]})
     orchard("tenants", "add", file).failed(2, "astray.yaml:", "features names 'weight', which is neither a column")
