@@ -106,7 +106,7 @@ def invoice(
     from deployments.costs.invoices import invoice as invoice_for
 
     with running_platform(load_settings()) as platform:
-        found = invoice_for(platform.cluster, tenant, month, issue=issue)
+        found = invoice_for(platform.cluster, tenant, month, issue=issue, by=operator_here())
     if to is not None:
         from deployments.costs.pages import write_invoice
 
@@ -135,7 +135,7 @@ def invoices(
         raise InvalidDefinition("--issue needs to know which month", expected="--month YYYY-MM")
     with running_platform(load_settings()) as platform:
         if issue:
-            issue_all(platform.cluster, month)
+            issue_all(platform.cluster, month, operator_here())
         found = Invoices(platform.cluster).all(tenant or None, month or None)
     rows = [
         {

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from deployments.costs.ledgers import measure, parse_month
+from infra.database.audit import SOMEBODY, Actor
 from infra.database.cluster import Cluster
 from infra.database.consumption import Consumption
 from infra.database.invoices import Invoices, Issued
@@ -60,7 +61,9 @@ def _previews(measured: MonthUse, history: PriceHistory, names: Mapping[str, str
     ]
 
 
-def invoice(cluster: Cluster, tenant: str, month_text: str = "", *, issue: bool = False) -> Invoice:
+def invoice(
+    cluster: Cluster, tenant: str, month_text: str = "", *, issue: bool = False, by: Actor = SOMEBODY
+) -> Invoice:
     """The invoice that was issued for the month, else a preview; with `issue`, it is issued.
 
     Raises `InvalidDefinition` for issuing one of a month that is not over, and `NotFound`.
@@ -72,7 +75,7 @@ def invoice(cluster: Cluster, tenant: str, month_text: str = "", *, issue: bool 
     if not issue:
         return found
     check_over(month, datetime.now(UTC))
-    return _issued(cluster, found)
+    return _issued(cluster, found, by)
 
 
 def own_invoices(cluster: Cluster, tenant: str, month: str | None = None) -> list[Invoice]:
@@ -95,17 +98,17 @@ def check_over(month: Month, now: datetime) -> None:
         )
 
 
-def issue_all(cluster: Cluster, month_text: str) -> list[Invoice]:
+def issue_all(cluster: Cluster, month_text: str, by: Actor = SOMEBODY) -> list[Invoice]:
     """Issues the invoices of all tenants that were there in a month that is over, but for those that were issued. The
     month is measured once for all of them."""
     history = PriceBooks(cluster).all()
     month = parse_month(month_text, history)
     check_over(month, datetime.now(UTC))
     names = {tenant.id: tenant.name for tenant in Operator(cluster).tenants()}
-    return [_issued(cluster, each) for each in _previews(measure(cluster, month, history), history, names)]
+    return [_issued(cluster, each, by) for each in _previews(measure(cluster, month, history), history, names)]
 
 
-def last_invoices(cluster: Cluster, tenant: str) -> list[Invoice]:
+def last_invoices(cluster: Cluster, tenant: str, by: Actor = SOMEBODY) -> list[Invoice]:
     """Issues what a tenant that leaves has still to pay: an invoice of every month since its first that has none and
     comes to anything, the last up to this moment. May be repeated: what was issued stays as it is."""
     since = Consumption(cluster).memberships().get(tenant)
@@ -117,12 +120,14 @@ def last_invoices(cluster: Cluster, tenant: str) -> list[Invoice]:
     month, found = Month.of(first, history.timezone), []
     while month.start <= now:
         if (last := preview(cluster, tenant, month, until=now)).total:
-            found.append(_issued(cluster, last))
+            found.append(_issued(cluster, last, by))
         month = month.following()
     return found
 
 
-def _issued(cluster: Cluster, found: Invoice) -> Invoice:
+def _issued(cluster: Cluster, found: Invoice, by: Actor) -> Invoice:
     content = found.model_dump(mode="json")
-    stored = Invoices(cluster).issue(Issued(found.number, found.customer, found.customer_since, found.month, content))
+    stored = Invoices(cluster, by).issue(
+        Issued(found.number, found.customer, found.customer_since, found.month, content)
+    )
     return Invoice.model_validate(stored.content)

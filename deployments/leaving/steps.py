@@ -95,7 +95,7 @@ def _bill(leaving: Leaving) -> None:
     """What it used is about to be forgotten."""
     from deployments.costs.invoices import last_invoices
 
-    last_invoices(leaving.platform.cluster, leaving.tenant)
+    last_invoices(leaving.platform.cluster, leaving.tenant, leaving.by)
 
 
 def _export(leaving: Leaving) -> None:

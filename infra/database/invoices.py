@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, insert, select
 
+from infra.database.audit import SOMEBODY, Actor, Audit
 from infra.database.cluster import Cluster
 from infra.database.connect import transact
 from infra.database.price_tables import InvoiceRow
@@ -29,9 +30,10 @@ class Issued(NamedTuple):
 
 @dataclass(frozen=True)
 class Invoices:
-    """All of them. Only the operator may hold it."""
+    """All of them. Only the operator may hold it. `by` is who issues them."""
 
     cluster: Cluster
+    by: Actor = SOMEBODY
 
     def issue(self, invoice: Issued) -> Issued:
         """Stores an invoice, and returns it with its number and the time; one that was issued for the same customer and
@@ -50,6 +52,9 @@ class Invoices:
             content = {**invoice.content, "number": number, "issued_at": now.isoformat()}
             issued = invoice._replace(number=number, content=content)
             connection.execute(insert(INVOICES).values(issued._asdict()))
+            audit, facts = Audit(self.cluster), {"number": number, "month": issued.month}
+            once = f"invoice/{number}"
+            audit.add(connection, "invoice.issue", "done", by=self.by, tenant=issued.customer, once=once, **facts)
             return issued
 
         return transact(self.cluster.operator_url, work)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from infra.database.audit import Actor, Audit
 from infra.database.budgets import Budgets
 from infra.database.cluster import Cluster, started_cluster
 from infra.database.connect import transact
@@ -120,6 +121,15 @@ def test_what_was_charged_already_keeps_its_prices(books: PriceBooks) -> None:
         books.set(first.model_copy(update={"valid_to": date(2027, 1, 1)}))
     assert books.set(newer("two", date(2026, 11, 1)))
     assert books.set(newer("two", date(2026, 11, 8)))  # it has not been charged yet
+
+
+def test_who_issued_an_invoice_is_told_once(books: PriceBooks) -> None:
+    invoices = Invoices(books.cluster, Actor(who="operator:ann", origin="test"))
+    for _ in range(2):
+        invoices.issue(Issued("2026-08-told", "told", datetime(2026, 1, 1, tzinfo=UTC), "2026-08", {"total": "1.00"}))
+    [entry] = Audit(books.cluster).entries("told").to_dict("records")
+    assert (entry["action"], entry["actor"]) == ("invoice.issue", "operator:ann")
+    assert entry["details"] == {"number": "2026-08-told", "month": "2026-08"}
 
 
 def test_an_invoice_is_issued_once_and_numbers_are_not_given_twice(books: PriceBooks) -> None:
