@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, delete, func, select
@@ -100,6 +102,15 @@ def _check_covers(connection: Connection, history: PriceHistory, book: PriceBook
             found=str(history.books[0].valid_from),
             hint="let a book with prices of 0 come before it, if nothing is to be charged for that time",
         )
+    now = datetime.now(UTC)
+    for start, end in pairwise([*history.turns(), datetime.max.replace(tzinfo=UTC)]):
+        if first is not None and start <= now and first < end and history.find(start) is None:
+            raise InvalidDefinition(
+                f"with price book {book.version!r}, there would be no prices from"
+                f" {start.astimezone(ZoneInfo(book.timezone)):%Y-%m-%d} on",
+                expected="a book that is valid on every day since the first tenant came",
+                hint="leave out valid_to, or set the book that follows before",
+            )
     others = select(BUDGETS.c.currency).where(BUDGETS.c.currency != book.currency)
     if (theirs := connection.scalar(others.limit(1))) is not None:
         raise InvalidDefinition(

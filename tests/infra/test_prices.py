@@ -123,6 +123,19 @@ def test_what_was_charged_already_keeps_its_prices(books: PriceBooks) -> None:
     assert books.set(newer("two", date(2026, 11, 8)))  # it has not been charged yet
 
 
+def test_no_day_is_left_without_prices(books: PriceBooks, make_records: MakeRecords) -> None:
+    """Else nothing can be shown or billed, and budgets stop nothing."""
+    make_records("there-already")
+    first = newer("one", date(2024, 1, 1))
+    ended = first.model_copy(update={"valid_to": date(2026, 1, 1)})
+    today = datetime.now(UTC).date()
+    with pytest.raises(InvalidDefinition, match="no prices from"):
+        books.set(first.model_copy(update={"valid_to": today}))
+    assert books.set(first.model_copy(update={"valid_to": today + timedelta(days=2)}))
+    assert books.set(newer("two", date(2025, 12, 1)))
+    assert books.set(ended)  # another follows it
+
+
 def test_who_issued_an_invoice_is_told_once(books: PriceBooks) -> None:
     invoices = Invoices(books.cluster, Actor(who="operator:ann", origin="test"))
     for _ in range(2):
