@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, case, func, literal, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, case, false, func, literal, or_, select, text, update
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 
 from infra.database.job_tables import JobRow, ScheduleRow
 from infra.database.tables import table
@@ -98,9 +99,7 @@ class JobRecords(TenantRows):
 
     def postpone(self, job_id: int, attempt: int, error: str) -> None:
         """The attempt ended because no more may be spent: the job waits until it may, and has as many tries left."""
-        pause = func.make_interval(0, 0, 0, 0, 0, 0, FIRST_WAIT_S)
-        values = {"status": JobStatus.WAITING.value, "not_before": func.now() + pause, "heartbeat_at": None}
-        self._settle(job_id, attempt, {**values, "error": error})
+        self._settle(job_id, attempt, postponed(error, FIRST_WAIT_S))
 
     def watermark(self, use_case: str) -> object | None:
         """How far the pulls of a use case have come; None before the first."""
@@ -118,8 +117,8 @@ class JobRecords(TenantRows):
         self._transact_shared(lambda connection: connection.execute(statement))
 
     def _settle(self, job_id: int, attempt: int, values: dict[str, object]) -> None:
-        statement = update(JOBS).where(self._is_job(job_id), JOBS.c.attempts == attempt).values(values)
-        self._transact_shared(lambda connection: connection.execute(statement))
+        mine = self._is_job(job_id) & (JOBS.c.attempts == attempt)
+        self._transact_shared(lambda connection: settle_job(connection, mine, values))
 
     def _is_job(self, job_id: int) -> ColumnElement[bool]:
         return self._own(JOBS) & (JOBS.c.job_id == job_id)
@@ -175,19 +174,54 @@ def request_job(
     return job_of(connection.execute(insert.returning(JOBS)).mappings().one())
 
 
+def settle_job(connection: Connection, mine: ColumnElement[bool], values: Mapping[str, Any]) -> None:
+    """Says how an attempt ended. Of a use case, one job of a kind waits at a time: where an equal one was asked for in
+    the meantime, that one does what is left, and this one is over."""
+    statement = update(JOBS).where(mine).values(dict(values))
+    try:
+        with connection.begin_nested():
+            connection.execute(statement)
+    except IntegrityError:  # it was asked for this very moment; now the statement sees it
+        connection.execute(statement)
+
+
 def given_back(error: str, at_once: bool) -> dict[str, object]:
     """Column values of a job that waits again, or has been tried often enough."""
     last = JOBS.c.tries_left <= 1
     pause_s = func.least(LONGEST_WAIT_S, FIRST_WAIT_S * func.power(2, TRIES - JOBS.c.tries_left))
-    pause = func.make_interval(0, 0, 0, 0, 0, 0, literal(0) if at_once else pause_s)
+    waits = _waits_again(error, literal(0) if at_once else pause_s, unless=last)
+    return {**waits, "tries_left": JOBS.c.tries_left - 1}
+
+
+def postponed(error: str, pause_s: float) -> dict[str, object]:
+    """Column values of a job that waits again, and has as many tries left: the reason was none of its own."""
+    return _waits_again(error, literal(pause_s), unless=false())
+
+
+def _waits_again(error: str, pause_s: ColumnElement[Any], unless: ColumnElement[bool]) -> dict[str, object]:
+    over = or_(unless, _EQUAL_WAITS)
+    replaced = f"{error}; an equal job, asked for since, does it"
     return {
-        "status": case((last, JobStatus.FAILED.value), else_=JobStatus.WAITING.value),
-        "finished_at": case((last, func.now()), else_=None),
-        "tries_left": JOBS.c.tries_left - 1,
-        "not_before": func.now() + pause,
+        "status": case((over, JobStatus.FAILED.value), else_=JobStatus.WAITING.value),
+        "finished_at": case((over, func.now()), else_=None),
+        "not_before": func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause_s),
         "heartbeat_at": None,
-        "error": error,
+        "error": case((_EQUAL_WAITS, replaced), else_=error),
     }
+
+
+_OTHER = JOBS.alias("other")
+_EQUAL_WAITS = JOBS.c.upload_id.is_(None) & (
+    select(_OTHER.c.job_id)
+    .where(
+        *(_OTHER.c[name] == JOBS.c[name] for name in ("tenant", "use_case", "kind")),
+        _OTHER.c.upload_id.is_(None),
+        _OTHER.c.status == JobStatus.WAITING.value,
+        _OTHER.c.job_id != JOBS.c.job_id,
+    )
+    .correlate(JOBS)
+    .exists()
+)
 
 
 def job_of(row: RowMapping) -> Job:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, func, select, text
 
 from infra.database.cluster import Cluster
 from infra.database.connect import transact
-from infra.database.jobs import JOBS, SILENT_S, given_back, job_of, request_job
+from infra.database.jobs import JOBS, SILENT_S, given_back, job_of, request_job, settle_job
 from tasks.domain.job import Job, JobKind
 from tasks.domain.tenant import Tier, TierPolicy
 
@@ -203,10 +203,7 @@ class Queue:
     def _update(self, job: Job, values: Mapping[str, object]) -> None:
         mine = (JOBS.c.tenant == job.tenant) & (JOBS.c.job_id == job.job_id) & (JOBS.c.attempts == job.attempts)
         open_ = JOBS.c.status.in_(["submitted", "running"])
-        transact(
-            self.cluster.operator_url,
-            lambda connection: connection.execute(update(JOBS).where(mine, open_).values(dict(values))),
-        )
+        transact(self.cluster.operator_url, lambda connection: settle_job(connection, mine & open_, values))
 
     def end(self, job: Job, error: str) -> None:
         """The job is not wanted any more."""

@@ -195,6 +195,48 @@ def test_a_passing_failure_is_tried_again_later_and_not_for_ever(
     assert (job.status, job.error) == (JobStatus.FAILED, "the lake is away")
 
 
+def test_what_is_given_back_gives_way_to_an_equal_job_that_waits_already(
+    queue: Queue, make_records: MakeRecords
+) -> None:
+    records = make_records(tenant("asked-twice"))
+    for give_back in (
+        lambda claim: records.give_back(claim.job_id, claim.attempts, "the lake is away"),
+        lambda claim: records.postpone(claim.job_id, claim.attempts, "the lake is away"),
+        lambda claim: queue.give_back(claim, "the lake is away"),
+    ):
+        records.request("sales", JobKind.REFRESH, by="test")
+        [claim] = queue.claim(ONE_SLOT)
+        records.start_job(claim.job_id, claim.attempts, "run")
+        since = records.request("sales", JobKind.REFRESH, by="test")
+        give_back(claim)
+        job = records.job(claim.job_id)
+        assert (job.status, job.error) == (
+            JobStatus.FAILED,
+            "the lake is away; an equal job, asked for since, does it",
+        )
+        [other] = queue.claim(ONE_SLOT)
+        assert other.job_id == since.job_id
+        records.start_job(other.job_id, other.attempts, "run")
+        records.end_job(other.job_id, other.attempts)
+
+
+def test_an_equal_job_that_is_asked_for_at_the_same_moment_is_no_trouble(
+    queue: Queue, make_records: MakeRecords
+) -> None:
+    records = make_records(tenant("at-once"))
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(40):
+            records.request("sales", JobKind.REFRESH, by="test")
+            [claim] = queue.claim(ONE_SLOT)
+            records.start_job(claim.job_id, claim.attempts, "run")
+            asked = pool.submit(records.request, "sales", JobKind.REFRESH, by="test")
+            pool.submit(records.give_back, claim.job_id, claim.attempts, "away", at_once=True).result()
+            asked.result()
+            assert [job.status for job in records.jobs()].count(JobStatus.WAITING) == 1
+            [claim] = queue.claim(ONE_SLOT)
+            records.end_job(claim.job_id, claim.attempts)
+
+
 def test_the_silent_and_the_unsubmitted_are_found(queue: Queue, operator: Operator, make_records: MakeRecords) -> None:
     ask(make_records, tenant("mute", use_cases=3))
     records = make_records(tenant("mute", use_cases=3))
