@@ -77,7 +77,7 @@ def submit(client: SyncPrefectClient, queue: Queue, job: Job, tiers: dict[Tier, 
         )
     except Exception as error:  # whatever keeps Prefect from taking it, the job must not be lost
         logger.warning("job %s could not be submitted: %s", job.key, error)
-        queue.give_back(job, f"Prefect did not take it: {type(error).__name__}: {error}", at_once=False)
+        queue.postpone(job, f"Prefect did not take it: {type(error).__name__}: {error}")
     else:
         queue.submitted(job, str(run.id))
 

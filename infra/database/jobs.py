@@ -97,9 +97,10 @@ class JobRecords(TenantRows):
         often enough. `at_once`: the reason was none of its own, so it does not wait longer."""
         self._settle(job_id, attempt, given_back(error, at_once))
 
-    def postpone(self, job_id: int, attempt: int, error: str) -> None:
-        """The attempt ended because no more may be spent: the job waits until it may, and has as many tries left."""
-        self._settle(job_id, attempt, postponed(error, FIRST_WAIT_S))
+    def postpone(self, job_id: int, attempt: int, error: str, pause_s: float = FIRST_WAIT_S) -> None:
+        """The attempt ended for a reason that is none of its own (no more may be spent; another run works on the use
+        case): the job waits until it may go on, and has as many tries left."""
+        self._settle(job_id, attempt, postponed(error, pause_s))
 
     def watermark(self, use_case: str) -> object | None:
         """How far the pulls of a use case have come; None before the first."""

@@ -16,12 +16,15 @@ from sqlalchemy import Connection, func, select, text
 
 from infra.database.cluster import Cluster
 from infra.database.connect import transact
-from infra.database.jobs import JOBS, SILENT_S, given_back, job_of, request_job, settle_job
+from infra.database.jobs import JOBS, SILENT_S, given_back, job_of, postponed, request_job, settle_job
 from tasks.domain.job import Job, JobKind
 from tasks.domain.tenant import Tier, TierPolicy
 
 UNSUBMITTED_S = 20
 """A claim without a run in Prefect after so long was never submitted: its dispatcher has died."""
+
+UNTAKEN_WAIT_S = 15
+"""What Prefect did not take is handed to it again after so long: it may be away for a while."""
 
 UNSTARTED_S = 60
 """A submitted run that has not said that it works after so long is looked at."""
@@ -196,9 +199,13 @@ class Queue:
         """Notes the run in Prefect that an attempt became."""
         self._update(job, {"flow_run_id": flow_run_id})
 
-    def give_back(self, job: Job, error: str, *, at_once: bool = True) -> None:
-        """The attempt is over, its work is not: the job waits again."""
-        self._update(job, given_back(error, at_once))
+    def give_back(self, job: Job, error: str) -> None:
+        """The attempt is over, its work is not: the job waits again, until it was tried often enough."""
+        self._update(job, given_back(error, at_once=True))
+
+    def postpone(self, job: Job, error: str) -> None:
+        """The attempt could not even begin: the job waits a while, and has as many tries left."""
+        self._update(job, postponed(error, UNTAKEN_WAIT_S))
 
     def _update(self, job: Job, values: Mapping[str, object]) -> None:
         mine = (JOBS.c.tenant == job.tenant) & (JOBS.c.job_id == job.job_id) & (JOBS.c.attempts == job.attempts)

@@ -15,6 +15,7 @@ from infra.database.connect import transact
 from infra.database.jobs import SILENT_S, TRIES
 from infra.database.operator import Operator
 from infra.database.queue import UNSTARTED_S, Due, Queue
+from infra.settings import Settings
 from tasks.domain.errors import Busy, Superseded
 from tasks.domain.job import Job, JobKind, JobStatus
 from tasks.domain.names import Purpose
@@ -235,6 +236,24 @@ def test_an_equal_job_that_is_asked_for_at_the_same_moment_is_no_trouble(
             assert [job.status for job in records.jobs()].count(JobStatus.WAITING) == 1
             [claim] = queue.claim(ONE_SLOT)
             records.end_job(claim.job_id, claim.attempts)
+
+
+def test_a_prefect_that_is_away_costs_a_job_no_try(
+    queue: Queue, operator: Operator, make_records: MakeRecords, settings: Settings
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.dispatch import dispatch
+
+    [job] = ask(make_records, tenant("untaken"))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        for _ in range(TRIES + 1):
+            sql(operator, "UPDATE jobs SET not_before = now()")
+            assert [each.job_id for each in dispatch(settings)] == [job.job_id]
+            assert queue.claim(ONE_SLOT) == []  # it waits a while
+    found = make_records(tenant("untaken")).job(job.job_id)
+    assert found.status is JobStatus.WAITING
+    assert "Prefect did not take it" in str(found.error)
 
 
 def test_the_silent_and_the_unsubmitted_are_found(queue: Queue, operator: Operator, make_records: MakeRecords) -> None:
