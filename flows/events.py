@@ -10,8 +10,9 @@ from tasks.domain.budget import Level, Standing, money
 from tasks.domain.errors import OverBudget
 from tasks.domain.events import BUDGET_EXCEEDED, FAILED, FINISHED, UPLOAD_RECEIVED, stage_event
 
-out_of_budget: set[str] = set()
-"""Runs in Prefect of this process whose job has to wait for a budget: they have neither finished nor failed."""
+postponed: set[str] = set()
+"""Runs in Prefect of this process whose job has to wait, for a budget or for another run: they have neither finished
+nor failed."""
 
 
 def announce_upload(path: str) -> None:
@@ -47,7 +48,7 @@ def announce_budget(standing: Standing, level: Level) -> None:
 
 def announce_finished(flow: Any, flow_run: Any, state: Any) -> None:
     """Prefect's hook for a flow that completed."""
-    if str(flow_run.id) not in out_of_budget:
+    if str(flow_run.id) not in postponed:
         _announce(flow.name, flow_run, FINISHED, state)
 
 

@@ -10,15 +10,16 @@ from contextlib import contextmanager, suppress
 from prefect import tags
 
 from flows.budgets import reviewed_budgets
-from flows.events import out_of_budget
+from flows.events import postponed
 from flows.metering import metered
 from infra.space import TenantSpace
-from tasks.domain.errors import DatabaseUnavailable, OverBudget, Permanent
+from tasks.domain.errors import Busy, DatabaseUnavailable, OverBudget, Permanent
 from tasks.domain.labels import Label, prefect_tags
 
 logger = logging.getLogger(__name__)
 
 BEAT_S = 3.0
+BUSY_WAIT_S = 15.0
 
 
 @contextmanager
@@ -26,8 +27,9 @@ def working(space: TenantSpace, job_id: int | None, attempt: int) -> Iterator[No
     """Does the block as this attempt of a job; without a job, it just does it.
 
     What fails for a passing reason waits for another turn; what cannot succeed has failed; what was told to stop waits
-    again at once, unless a person cancelled it; what may not spend more waits until it may. At the end, whoever waits
-    for the slot is let in. Raises `Superseded` when the job has gone to another attempt, `OverBudget` without a job.
+    again at once, unless a person cancelled it; what may not spend more, or finds another run (a person's, say) at work
+    on its use case, waits until it may go on. At the end, whoever waits for the slot is let in. Raises `Superseded`
+    when the job has gone to another attempt, `OverBudget` and `Busy` without a job.
     """
     labels = {Label.TENANT: space.tenant.id, Label.TIER: space.tenant.tier.value}
     with tags(*prefect_tags(labels)):  # of every run and task inside
@@ -50,7 +52,10 @@ def _as_job(space: TenantSpace, job_id: int, attempt: int) -> Iterator[None]:
         yield
     except OverBudget as error:
         records.postpone(job_id, attempt, str(error))
-        out_of_budget.add(str(_flow_run_id()))
+        postponed.add(str(_flow_run_id()))
+    except Busy as error:
+        records.postpone(job_id, attempt, str(error), BUSY_WAIT_S)
+        postponed.add(str(_flow_run_id()))
     except Permanent as error:
         records.end_job(job_id, attempt, str(error))
         raise

@@ -256,6 +256,31 @@ def test_a_prefect_that_is_away_costs_a_job_no_try(
     assert "Prefect did not take it" in str(found.error)
 
 
+def test_a_use_case_that_somebody_works_on_costs_a_job_no_try(
+    queue: Queue,
+    operator: Operator,
+    make_records: MakeRecords,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flows.work import working
+    from infra.space import open_space
+
+    monkeypatch.setenv("ORCHARD_HOME", str(settings.home))
+    [job] = ask(make_records, tenant("elbowed"))
+    space = open_space(settings, "elbowed")
+    with space.records.lock("sales"):  # `orchard run` of the operator's, for an hour
+        for attempt in range(1, TRIES + 2):
+            sql(operator, "UPDATE jobs SET not_before = now()")
+            [claim] = queue.claim(ONE_SLOT)
+            with working(space, claim.job_id, attempt), space.records.lock("sales"):
+                raise AssertionError("two runs at once")
+            assert queue.claim(ONE_SLOT) == []  # it waits a while
+    found = space.records.job(job.job_id)
+    assert found.status is JobStatus.WAITING
+    assert "another run works on" in str(found.error)
+
+
 def test_the_silent_and_the_unsubmitted_are_found(queue: Queue, operator: Operator, make_records: MakeRecords) -> None:
     ask(make_records, tenant("mute", use_cases=3))
     records = make_records(tenant("mute", use_cases=3))
