@@ -122,15 +122,16 @@ def start_due(queue: Queue) -> int:
     started = 0
     for each in queue.due():
         try:
-            started += queue.schedule(each, following(each.schedule))
+            started += queue.schedule(each, following(each.schedule, datetime.now(UTC), each.due_at))
         except CronSimError as error:
             logger.warning("schedule %r of %s.%s cannot be read: %s", each.schedule, each.tenant, each.use_case, error)
     return started
 
 
-def following(schedule: str) -> datetime:
-    """The next time, in UTC, that a cron expression names."""
-    return next(CronSim(schedule, datetime.now(UTC)))
+def following(schedule: str, now: datetime, due_at: datetime | None = None) -> datetime:
+    """The next time, in UTC, that a cron expression names, and never the one that is due: the database, whose clock may
+    be ahead of this machine's, says that it has come."""
+    return next(CronSim(schedule, max(now, due_at or now)))
 
 
 @flow(name="dispatch", flow_run_name="dispatch", persist_result=False)

@@ -17,12 +17,14 @@ from infra.database.audit import SOMEBODY, Actor, Audit
 from infra.database.cluster import SILOS, Cluster, provide_silo, set_login, tenant_login
 from infra.database.connect import driver, transact
 from infra.database.frames import read_frame
+from infra.database.jobs import SCHEDULES
 from infra.database.memberships import note_tier
 from infra.database.records import PostgresRecords
 from infra.database.tables import TenantRow, UseCaseRow, predictions_of, table
 from infra.database.trust_tables import TenantSecretRow
 from infra.settings import derived_password
 from tasks.domain.errors import NotFound
+from tasks.domain.job import JobKind
 from tasks.domain.names import is_tenant_id
 from tasks.domain.tenant import Isolation, Tenant, TenantState
 from tasks.domain.use_case import UseCase
@@ -120,6 +122,7 @@ class Operator:
             )
             driver(connection).execute(index)
         connection.execute(update(USE_CASES).where(USE_CASES.c.tenant == tenant.id).values(active=False))
+        former = {use_case.id: _schedules(use_case) for use_case in (before.use_cases if before else ())}
         for position, use_case in enumerate(tenant.use_cases):
             spec = {
                 "position": position,
@@ -128,6 +131,11 @@ class Operator:
             }
             wanted = insert(USE_CASES).values(tenant=tenant.id, use_case=use_case.id, **spec)
             connection.execute(wanted.on_conflict_do_update(set_=spec, index_elements=["tenant", "use_case"]))
+            known = former.get(use_case.id, {})
+            moved = [kind for kind, schedule in _schedules(use_case).items() if schedule != known.get(kind)]
+            # What an earlier schedule said does not count any more: when it is due is worked out anew.
+            mine = (SCHEDULES.c.tenant == tenant.id) & (SCHEDULES.c.use_case == use_case.id)
+            connection.execute(update(SCHEDULES).where(mine, SCHEDULES.c.kind.in_(moved)).values(due_at=None))
         return changed
 
     def changes(self, tenant: Tenant) -> list[str]:
@@ -267,6 +275,12 @@ def records_of(cluster: Cluster, tenant_id: str, isolation: Isolation | None) ->
     if isolation is Isolation.SILO:
         return PostgresRecords(cluster.tenant_url(tenant_id, silo=True), tenant_id, cluster.tenant_url(tenant_id))
     return PostgresRecords(cluster.tenant_url(tenant_id), tenant_id)
+
+
+def _schedules(use_case: UseCase) -> dict[JobKind, str | None]:
+    """When jobs of which kind come by themselves."""
+    pull = None if use_case.pull is None else use_case.pull.schedule
+    return {JobKind.REFRESH: use_case.schedule, JobKind.PULL: pull}
 
 
 def _unknown(tenant_id: str, known: Sequence[str]) -> NotFound:

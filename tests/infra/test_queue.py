@@ -349,6 +349,32 @@ def test_a_schedule_that_cannot_be_read_holds_up_no_other(
     sql(operator, change % "0 3 * * *")
 
 
+def test_a_changed_schedule_counts_at_once(queue: Queue, make_records: MakeRecords) -> None:
+    from flows.dispatch import start_due
+
+    def define(*schedules: str) -> None:
+        cases = [sales_use_case(id=f"sales-{n}", schedule=schedule) for n, schedule in enumerate(schedules)]
+        make_records(Tenant(id="replanned", name="p", tier=Tier.FREE, use_cases=tuple(cases)))
+
+    define("0 3 1 1 *", "0 4 1 1 *")
+    start_due(queue)
+    assert due_of(queue, "replanned") == []
+    define("* * * * *", "0 4 1 1 *")
+    assert [(due.use_case, due.due_at) for due in due_of(queue, "replanned")] == [("sales-0", None)]
+    start_due(queue)
+    assert due_of(queue, "replanned") == []
+
+
+def test_the_next_time_is_after_the_one_that_is_due_whichever_clock_is_ahead() -> None:
+    from flows.dispatch import following
+
+    due_at = datetime(2026, 11, 29, 3, tzinfo=UTC)
+    tomorrow = due_at + timedelta(days=1)
+    assert following("0 3 * * *", due_at - timedelta(seconds=2), due_at) == tomorrow
+    assert following("0 3 * * *", due_at + timedelta(seconds=2), due_at) == tomorrow
+    assert following("0 3 * * *", due_at - timedelta(seconds=2)) == due_at
+
+
 def test_a_tenant_with_compute_of_its_own_takes_nobodys_slot(
     queue: Queue, operator: Operator, make_records: MakeRecords
 ) -> None:
