@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from infra.database.queue import Handed, Queue
+from infra.database.queue import UNSTARTED_S, Handed, Queue
 from tasks.domain.job import Job, JobKind, JobStatus
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ GRACE = timedelta(seconds=30)
 
 REPORTED = timedelta(seconds=3)
 """A run that ended in Prefect has as long to say so in the database."""
+
+UNSTARTED = timedelta(seconds=UNSTARTED_S)
+"""A worker that has taken up a run has as long to get it to work."""
 
 OCCUPYING = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 PAGE = 200
@@ -73,19 +76,25 @@ def put_right(client: SyncPrefectClient, queue: Queue, handed: Handed, state: An
             return False  # Prefect has lost it, but it lives
         queue.give_back(job, "Prefect does not know its run any more")
     elif state.is_final():
-        if not state.is_crashed() and datetime.now(UTC) - state.timestamp < REPORTED:
+        if not state.is_crashed() and _age(state) < REPORTED:
             return False  # its process is about to say how it ended; a crashed one is not
         if state.is_cancelled():
             queue.end(job, "cancelled by the operator")
             return False
         queue.give_back(job, f"its run has {str(state.name).lower()}: {state.message or ''}".rstrip(": ")[:500])
-    elif handed.silent or (handed.unstarted and not state.is_scheduled()):
-        # One that is still scheduled waits for its pool's worker, which takes it up when it is back.
+    elif handed.silent or (handed.unstarted and not state.is_scheduled() and _age(state) > UNSTARTED):
+        # One that is still scheduled waits for its pool's worker, which takes it up when it is back; one that was taken
+        # up just now has waited for that, and is about to begin.
         crash(client, job.flow_run_id, "its process is gone" if handed.silent else "it never began to work")
         queue.give_back(job, "the run's process is gone" if handed.silent else "the run never began")
     else:
         return False
     return True
+
+
+def _age(state: Any) -> timedelta:
+    """For how long a run has been in a state."""
+    return datetime.now(UTC) - state.timestamp  # type: ignore[no-any-return]  # Prefect's own
 
 
 def dead_runs(client: SyncPrefectClient, queue: Queue) -> list[str]:

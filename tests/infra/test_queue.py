@@ -14,7 +14,7 @@ from sqlalchemy import text
 from infra.database.connect import transact
 from infra.database.jobs import SILENT_S, TRIES
 from infra.database.operator import Operator
-from infra.database.queue import UNSTARTED_S, Due, Queue
+from infra.database.queue import UNSTARTED_S, Due, Handed, Queue
 from infra.settings import Settings
 from tasks.domain.errors import Busy, Superseded
 from tasks.domain.job import Job, JobKind, JobStatus
@@ -299,6 +299,25 @@ def test_the_silent_and_the_unsubmitted_are_found(queue: Queue, operator: Operat
     assert found == {one.job_id: (up_s > SILENT_S, False), two.job_id: (False, up_s > UNSTARTED_S)}
     queue.end(two, "cancelled by the operator")
     assert records.job(two.job_id).status is JobStatus.FAILED
+
+
+def test_a_run_that_waited_for_its_worker_gets_time_to_begin(queue: Queue, make_records: MakeRecords) -> None:
+    """A worker that was away takes runs up that were handed out long ago."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Pending, Scheduled
+
+    from flows.reconcile import UNSTARTED, put_right
+
+    ask(make_records, tenant("taken-up-late"))
+    [claim] = queue.claim(ONE_SLOT)
+    handed = Handed(claim, silent=False, unstarted=True)
+    now = datetime.now(UTC)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}), get_client(sync_client=True) as client:
+        assert not put_right(client, queue, handed, Scheduled(timestamp=now - 2 * UNSTARTED))
+        assert not put_right(client, queue, handed, Pending(timestamp=now - UNSTARTED / 2))
+        assert put_right(client, queue, handed, Pending(timestamp=now - 2 * UNSTARTED))
+    assert make_records(tenant("taken-up-late")).job(claim.job_id).status is JobStatus.WAITING
 
 
 def test_where_a_job_stands(queue: Queue, make_records: MakeRecords) -> None:
