@@ -13,7 +13,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,10 @@ LOOK_S = 1.0
 SETTLED_S = 1.0
 AGAIN_S = 60.0
 SWEEP_S = 60.0
+
+MOST_UNDER_WAY, MOST_SWEPT = 20, 50
+"""So many announced files may wait for their admission in a folder, and so many objects are announced by a sweep: more
+would only keep other runs of the platform waiting, dispatch among them, and be announced again and again meanwhile."""
 
 
 class Stamp(NamedTuple):
@@ -55,22 +61,38 @@ Seen = dict[str, Sighting]
 
 
 def look(seen: Seen, listing: Listing, now: float) -> tuple[list[str], Seen]:
-    """The files to announce now, oldest first, and what was seen, for the next look; `now` is in monotonic seconds.
+    """The files to announce now, and what was seen, for the next look; `now` is in monotonic seconds.
 
     A file is announced when it looks as it did at least a second ago, and again each minute that it still lies there.
-    One that has changed since is a new one.
+    One that has changed since is a new one. Only so many are under way at once; those that were never announced go
+    first, of each tenant the oldest.
     """
-    announce, kept = [], {}
+    kept, new, again = {}, [], []
     for path, stamp in sorted(listing.items(), key=lambda item: (item[1].modified, item[0])):
         sighting = seen.get(path)
         if sighting is None or sighting.stamp != stamp:
             sighting = Sighting(stamp, now)
-        due = sighting.since + SETTLED_S if sighting.announced is None else sighting.announced + AGAIN_S
-        if now >= due:
-            announce.append(path)
-            sighting = sighting._replace(announced=now)
         kept[path] = sighting
+        if sighting.announced is None and now >= sighting.since + SETTLED_S:
+            new.append(path)
+        elif sighting.announced is not None and now >= sighting.announced + AGAIN_S:
+            again.append(path)
+    under_way = sum(sighting.announced is not None for sighting in kept.values()) - len(again)
+    announce = [*in_turns(new), *in_turns(again)][: max(0, MOST_UNDER_WAY - under_way)]
+    for path in announce:
+        kept[path] = kept[path]._replace(announced=now)
     return announce, kept
+
+
+def in_turns(paths: Sequence[str]) -> list[str]:
+    """Every tenant's first path, then every tenant's second, and so on."""
+    places: Counter[str] = Counter()
+    ranked = []
+    for path in paths:
+        tenant = path.partition("/")[0]
+        ranked.append((places[tenant], path))
+        places[tenant] += 1
+    return [path for _, path in sorted(ranked, key=lambda item: item[0])]
 
 
 def overdue(listing: Listing, now: float) -> list[str]:
@@ -102,6 +124,9 @@ def _files(folder: Path, prefix: str) -> Iterator[tuple[str, Stamp]]:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
+    except PermissionError:
+        _tell_closed(folder)
+        return
     for entry in entries:
         path = f"{prefix}{entry.name}"
         try:
@@ -113,6 +138,12 @@ def _files(folder: Path, prefix: str) -> Iterator[tuple[str, Stamp]]:
                 yield path, Stamp(found.st_size, found.st_mtime)
         except FileNotFoundError:  # admitted while we looked
             continue
+
+
+@cache
+def _tell_closed(folder: Path) -> None:
+    """Says once that a folder may not be read. It keeps no other folder's files waiting."""
+    logger.warning("%s may not be read: grant the user of this process read and execute rights", folder)
 
 
 def bucket_listing(location: Location) -> Listing:
@@ -131,7 +162,7 @@ def watch(settings: Settings, announce: Callable[[str], None], stop: threading.E
                 root.mkdir(parents=True, exist_ok=True)
                 paths, seen = look(seen, folder_listing(root), time.monotonic())
             else:
-                paths = overdue(bucket_listing(location), time.time())
+                paths = in_turns(overdue(bucket_listing(location), time.time()))[:MOST_SWEPT]
             for path in paths:
                 logger.info("announcing %s", path)
                 announce(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from deployments.inbox import (
     AGAIN_S,
+    MOST_UNDER_WAY,
     SETTLED_S,
     Seen,
     Stamp,
@@ -131,6 +134,44 @@ def test_only_real_files_of_the_right_depth_are_listed(tmp_path: Path) -> None:
     listing = folder_listing(inbox)
     assert set(listing) == {FILE}
     assert listing[FILE].size_bytes == 5
+
+
+def test_a_folder_that_may_not_be_read_keeps_no_other_waiting() -> None:
+    with TemporaryDirectory(prefix="orchard-inbox-") as name:
+        inbox = Path(name)
+        for path in (FILE, "closed/demand/history/b.csv"):
+            (inbox / path).parent.mkdir(parents=True)
+            (inbox / path).write_text("12345")
+        inbox.chmod(0o755)
+        (inbox / "closed").chmod(0o700)
+        if os.geteuid() == 0:
+            os.seteuid(65534)  # nobody: root may read everything
+        else:
+            (inbox / "closed").chmod(0)
+        try:
+            assert set(folder_listing(inbox)) == {FILE}
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            (inbox / "closed").chmod(0o700)
+
+
+def test_a_flood_is_announced_as_it_is_admitted_and_keeps_no_other_tenant_waiting() -> None:
+    flood = {f"flood/demand/scoring/{n}.csv": Stamp(1, float(n)) for n in range(500)}
+    rare = {"rare/demand/scoring/a.csv": Stamp(1, 1000.0)}
+    seen: Seen = {}
+    announced: list[str] = []
+    for second in range(4):  # nothing is admitted
+        paths, seen = look(seen, flood | rare, float(second))
+        announced += paths
+    assert len(announced) == MOST_UNDER_WAY
+    assert announced[:2] == ["flood/demand/scoring/0.csv", "rare/demand/scoring/a.csv"]
+    left = {path: stamp for path, stamp in flood.items() if path not in announced[:5]}
+    paths, seen = look(seen, left, 4.0)
+    assert len(paths) == 5  # the one of `rare` and four of the flood were admitted
+    assert not set(paths) & set(announced)
+    paths, seen = look(seen, left, 61.0)  # those that are stuck do not go before those that are new
+    assert not set(paths) & set(announced)
 
 
 def test_a_bucket_is_swept_for_what_has_lain_there_for_a_minute() -> None:
