@@ -52,13 +52,15 @@ class Program:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; `started` is the process's start time as the system tells it."""
+    """A running server; `started` is the process's start time as the system tells it, `birth` the same in a way that no
+    change of the clock moves, where the system has one."""
 
     name: str
     url: str
     pid: int
     started: float
     ready: str = ""
+    birth: str = ""
 
 
 def prefect_program(home: Path, host: str, port: int, database_url: str, auth: str) -> Program:
@@ -116,7 +118,8 @@ def running(home: Path, name: str) -> Server | None:
     try:
         server = Server(**json.loads(_record(home, name).read_text()))
         process = psutil.Process(server.pid)
-        alive = process.create_time() == server.started and process.status() != psutil.STATUS_ZOMBIE
+        same = server.birth == _birth(process) if server.birth else process.create_time() == server.started
+        alive = same and process.status() != psutil.STATUS_ZOMBIE
     except (FileNotFoundError, psutil.NoSuchProcess, ValueError, TypeError):
         return None
     return server if alive else None
@@ -124,7 +127,8 @@ def running(home: Path, name: str) -> Server | None:
 
 def record(home: Path, name: str, url: str, pid: int, ready: str = "") -> Server:
     """Records that a process is the server of that name. The record is there whole or not at all."""
-    server = Server(name, url, pid, psutil.Process(pid).create_time(), ready)
+    process = psutil.Process(pid)
+    server = Server(name, url, pid, process.create_time(), ready, _birth(process))
     path = _record(home, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{name}-", delete=False) as file:
@@ -251,6 +255,16 @@ def socket_folder(folder: Path, longest_name: str, owners: Collection[int] = ())
         raise Retryable("the folder for a socket belongs to somebody else", where=str(short), hint="remove it")
     short.chmod(0o700)
     return short
+
+
+def _birth(process: psutil.Process) -> str:
+    """Which boot of the machine a process belongs to, and how many seconds after it the process began. Empty where the
+    system has no such id; there, start times stay as they were when the clock is set."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return f"{boot} {process.create_time() - psutil.boot_time():.2f}"
 
 
 def _record(home: Path, name: str) -> Path:
