@@ -14,7 +14,7 @@ from infra.settings import load_settings
 from infra.space import TenantSpace
 from tasks.domain.budget import amount
 from tasks.domain.errors import OrchardError, OverBudget
-from tasks.domain.job import JobKind
+from tasks.domain.job import JobKind, JobStatus
 from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Upload, UploadStatus
 
@@ -116,8 +116,11 @@ def _through_the_queue(
         if job is not None and job.held:
             note(f"the file is stored as upload {admitted.upload_id}, and goes on by itself when it may")
             raise OverBudget(job.held)
-    else:
-        note(f"it waits for its turn: orchard uploads {space.tenant.id} {use_case}")
+        done = space.records.upload(admitted.upload_id)
+        if job is not None and job.status is JobStatus.FAILED and not done.error:  # its run could not say so
+            return done.model_copy(update={"error": job.error})
+        return done
+    note(f"it waits for its turn: orchard uploads {space.tenant.id} {use_case}")
     return space.records.upload(admitted.upload_id)
 
 
