@@ -49,6 +49,14 @@ def hand_in(
     return upload, new
 
 
+def ask_again(space: TenantSpace, upload_id: str) -> None:
+    """Asks for another turn of an upload whose job has just ended, where it was rejected and, before its job had ended,
+    handed in again: it found its job at work, and asked for no other."""
+    upload = space.records.upload(upload_id)
+    if upload.status is UploadStatus.RECEIVED:
+        space.records.request(upload.use_case, JobKind.PIPELINE, upload_id, by="upload", upload_bytes=upload.size_bytes)
+
+
 def waiting_uploads(space: Space, use_cases: Sequence[str]) -> list[Upload]:
     """Uploads that were stored or cut off, in the order of arrival. Scoring files that wait for a release are not among
     them: they are scored when there is one."""

@@ -9,6 +9,7 @@ from flows.events import announce_failed, announce_finished
 from flows.failure import record_failure
 from flows.ingestion import ingest
 from flows.monitoring import monitor
+from flows.operations import ask_again
 from flows.promotion import promote
 from flows.scoring import score
 from flows.space import open_space
@@ -45,6 +46,8 @@ def pipeline(tenant: str, upload_id: str, job_id: int | None = None, attempt: in
         if upload.status is not UploadStatus.REJECTED and react(tenant, upload):
             upload = space.records.update_upload(upload_id, status=UploadStatus.DONE, error=None)
         show_upload(space, upload)
+    if job_id is not None:
+        ask_again(space, upload_id)
 
 
 def react(tenant: str, upload: Upload) -> bool:

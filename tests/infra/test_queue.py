@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -19,6 +20,7 @@ from infra.settings import Settings
 from tasks.domain.errors import Busy, Superseded
 from tasks.domain.job import Job, JobKind, JobStatus
 from tasks.domain.names import Purpose
+from tasks.domain.run import Upload, UploadStatus
 from tasks.domain.tenant import Isolation, Tenant, TenantState, Tier, TierPolicy
 from tests.conftest import MakeRecords
 from tests.samples import sales_use_case
@@ -318,6 +320,41 @@ def test_a_run_that_waited_for_its_worker_gets_time_to_begin(queue: Queue, make_
         assert not put_right(client, queue, handed, Pending(timestamp=now - UNSTARTED / 2))
         assert put_right(client, queue, handed, Pending(timestamp=now - 2 * UNSTARTED))
     assert make_records(tenant("taken-up-late")).job(claim.job_id).status is JobStatus.WAITING
+
+
+def test_a_rejected_file_that_comes_again_while_its_run_ends_gets_another_turn(
+    queue: Queue,
+    make_records: MakeRecords,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flows import pipeline
+    from flows.operations import hand_in
+    from infra.database.audit import SOMEBODY, Audit, Witness
+    from infra.space import open_space
+
+    monkeypatch.setenv("ORCHARD_HOME", str(settings.home))
+    make_records(tenant("stubborn"))
+    space, file = open_space(settings, "stubborn"), tmp_path / "bad.csv"
+    witness = Witness(Audit(queue.cluster), SOMEBODY)
+    file.write_text("no rows of ours")
+
+    def reject(_: str, upload_id: str) -> Upload:
+        return space.records.update_upload(upload_id, status=UploadStatus.REJECTED, error="bad rows")
+
+    def send_again(*_: object) -> None:
+        hand_in(space, "sales", Purpose.HISTORY, file, "test", witness)
+
+    monkeypatch.setattr(
+        pipeline, "ingest", reject
+    )  # the moment between the verdict and the end of the job is what counts
+    monkeypatch.setattr(pipeline, "show_upload", send_again)
+    upload, _ = hand_in(space, "sales", Purpose.HISTORY, file, "test", witness)
+    [claim] = queue.claim(ONE_SLOT)
+    pipeline.pipeline.fn("stubborn", upload.upload_id, claim.job_id, claim.attempts)
+    assert space.records.upload(upload.upload_id).status is UploadStatus.RECEIVED
+    assert space.records.job(claim.job_id).status is JobStatus.WAITING
 
 
 def test_where_a_job_stands(queue: Queue, make_records: MakeRecords) -> None:
