@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ def fetch(url: str, query: str, column: str, since: Any, into: Path, *, quotable
             expected="an SQLAlchemy URL whose driver is installed",
             found=type(error).__name__,
         ) from None
-    rows, writer = 0, None
+    rows, parts = 0, list[Path]()
     greatest: list[Any] = []
     try:
         with engine.connect().execution_options(stream_results=True) as connection:
@@ -49,10 +50,9 @@ def fetch(url: str, query: str, column: str, since: Any, into: Path, *, quotable
                     raise ContractBroken("the pull's result lacks its watermark", expected=column, where=where)
                 if frame.empty:
                     continue
-                table = pa.Table.from_pandas(frame, preserve_index=False)
-                if writer is None:
-                    writer = pq.ParquetWriter(into, _of_any_chunk(table.schema), compression="zstd")
-                writer.write_table(table.cast(writer.schema))
+                parts.append(into.with_name(f"{into.name}.{len(parts)}"))
+                table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+                pq.write_table(table, parts[-1], compression="zstd")
                 rows += len(frame)
                 greatest.append(frame[column].max())
     except (DBAPIError, pd.errors.DatabaseError) as error:
@@ -63,15 +63,21 @@ def fetch(url: str, query: str, column: str, since: Any, into: Path, *, quotable
         found = str(origin).splitlines()[0][:300] if quotable else type(origin).__name__
         raise kind("the pull did not work", where=where, found=found, hint="try the query by hand") from None
     finally:
-        if writer is not None:
-            writer.close()
         engine.dispose()
+    _join(parts, into)
     return Fetched(rows, _plain(max(greatest)) if greatest else since)
 
 
-def _of_any_chunk(schema: pa.Schema) -> pa.Schema:
-    """A column that has no value in the first chunk is text, which any later value can be written as."""
-    return pa.schema([field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema])
+def _join(parts: Sequence[Path], into: Path) -> None:
+    """One file of all parts, which are removed. What type a column has, not every part can tell: one may have no value
+    in it."""
+    if not parts:
+        return
+    schema = pa.unify_schemas([pq.read_schema(part) for part in parts], promote_options="permissive")
+    with pq.ParquetWriter(into, schema, compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part).cast(schema))
+            part.unlink()
 
 
 def _plain(value: Any) -> object:

@@ -53,6 +53,25 @@ def test_numbers_can_be_watermarks(url: str, tmp_path: Path) -> None:
     assert fetch(url, query, "id", 3, tmp_path / "a.parquet") == (2, 5)
 
 
+def test_a_column_that_has_no_value_for_long_keeps_its_type(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import infra.source
+
+    monkeypatch.setattr(infra.source, "CHUNK_ROWS", 2)  # and not a hundred thousand
+    query = (
+        "SELECT id, CASE WHEN id > 2 THEN 'x' || id END AS note, CASE WHEN id > 3 THEN id END AS number"
+        " FROM source.sales WHERE id > :watermark ORDER BY id"
+    )
+    into = tmp_path / "a.parquet"
+    assert fetch(url, query, "id", 0, into) == (5, 5)
+    table = pq.read_table(into)
+    assert table["id"].to_pylist() == [1, 2, 3, 4, 5]
+    assert table["note"].to_pylist() == [None, None, "x3", "x4", "x5"]
+    assert table["number"].to_pylist() == [None, None, None, 4, 5]
+    assert list(tmp_path.iterdir()) == [into]
+
+
 def test_mistakes_are_told_without_the_password(url: str, tmp_path: Path) -> None:
     password = make_url(url).password
     into = tmp_path / "a.parquet"
@@ -89,7 +108,7 @@ def test_what_is_missing_at_first_may_come_later(url: str, tmp_path: Path, monke
     assert fetch(url, query, "id", 0, tmp_path / "a.parquet") == (5, 5)
     rows = pq.read_table(tmp_path / "a.parquet").to_pydict()
     assert rows["note"] == [None, None, "late", "late", "late"]
-    assert rows["number"] == [None, None, None, "4", "5"]
+    assert rows["number"] == [None, None, None, 4, 5]
     assert rows["day"] == [dt.date(2026, 1, day) for day in range(2, 7)]
     assert rows["sold_at"][:4] == [None] * 4
     assert rows["big"] == [False, False, False, True, True]
