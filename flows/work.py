@@ -13,7 +13,7 @@ from flows.budgets import reviewed_budgets
 from flows.events import postponed
 from flows.metering import metered
 from infra.space import TenantSpace
-from tasks.domain.errors import Busy, DatabaseUnavailable, OverBudget, Permanent
+from tasks.domain.errors import Busy, OverBudget, Permanent
 from tasks.domain.labels import Label, prefect_tags
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,12 @@ def _as_job(space: TenantSpace, job_id: int, attempt: int) -> Iterator[None]:
 
 def _beat(space: TenantSpace, job_id: int, attempt: int, stop: threading.Event) -> None:
     while not stop.wait(BEAT_S):
-        with suppress(DatabaseUnavailable):  # it is asked again soon
+        try:
             space.records.beat(job_id, attempt)
+        except (
+            Exception
+        ) as error:  # whatever it is, the next beat may come through; without any, the run counts as dead
+            logger.warning("job %s of %s could not say that it works: %s", job_id, space.tenant.id, error)
 
 
 def _flow_run_id() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -355,6 +356,39 @@ def test_a_rejected_file_that_comes_again_while_its_run_ends_gets_another_turn(
     pipeline.pipeline.fn("stubborn", upload.upload_id, claim.job_id, claim.attempts)
     assert space.records.upload(upload.upload_id).status is UploadStatus.RECEIVED
     assert space.records.job(claim.job_id).status is JobStatus.WAITING
+
+
+def test_a_heart_that_missed_a_beat_goes_on_beating(
+    queue: Queue,
+    operator: Operator,
+    make_records: MakeRecords,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the database said meanwhile: a run that is not heard of any more is taken for dead."""
+    from flows import work
+    from infra.space import open_space
+
+    monkeypatch.setenv("ORCHARD_HOME", str(settings.home))
+    monkeypatch.setattr(work, "BEAT_S", 0.1)  # the waiting is not what is tested
+    ask(make_records, tenant("skips-one"))
+    space = open_space(settings, "skips-one")
+    [claim] = queue.claim(ONE_SLOT)
+    beat = text("SELECT heartbeat_at FROM jobs WHERE status = 'running'")
+
+    def last_beat() -> datetime:
+        found: datetime = transact(operator.cluster.operator_url, lambda connection: connection.scalar(beat))
+        return found
+
+    with work.working(space, claim.job_id, claim.attempts):
+        sql(operator, "ALTER TABLE jobs ADD CONSTRAINT refused CHECK (heartbeat_at IS NULL) NOT VALID")
+        try:
+            time.sleep(1)
+        finally:
+            sql(operator, "ALTER TABLE jobs DROP CONSTRAINT refused")
+        before = last_beat()
+        time.sleep(1)
+        assert last_beat() > before
 
 
 def test_where_a_job_stands(queue: Queue, make_records: MakeRecords) -> None:
