@@ -25,7 +25,7 @@ def admit_file(path: str) -> str | None:
         path: the file's place below the inbox, `tenant/use_case/purpose/name`.
     """
     settings, log = load_settings(), get_run_logger()
-    inbox, told = open_inbox(settings), witness("inbox", settings)
+    inbox, told, stamp = open_inbox(settings), witness("inbox", settings), None
     try:
         with inbox.local(path) as (place, file, stamp):
             if file is None:
@@ -34,7 +34,7 @@ def admit_file(path: str) -> str | None:
             upload, new = hand_in(open_space(place.tenant), place.use_case, place.purpose, file, "inbox", told)
     except Permanent as error:
         log.warning("%s is refused: %s", path, error)
-        inbox.refuse(path, str(error), keep=not _personal(path))
+        inbox.refuse(path, str(error), stamp, keep=not _personal(path))
         return None
     inbox.remove(path, stamp)
     log.info("%s is upload %s%s", path, upload.upload_id, "" if new else ", known before")

@@ -82,9 +82,10 @@ class Inbox:
         if self.files.stamp(path) == stamp:
             self.files.delete(path)
 
-    def refuse(self, path: str, reason: str, *, keep: bool = True) -> None:
-        """Moves a file to `rejected/`, with the reason beside it; without `keep`, only the reason stays."""
-        if is_inside(path) and self.files.exists(path):
+    def refuse(self, path: str, reason: str, stamp: str | None, *, keep: bool = True) -> None:
+        """Moves a file to `rejected/`, with the reason beside it; without `keep`, only the reason stays. One that came
+        in its place stays, and is judged by itself; without a stamp, it is the path that is refused."""
+        if is_inside(path) and self.files.exists(path) and stamp in (None, self.files.stamp(path)):
             if keep:
                 self.files.move(path, f"{REJECTED}/{path}")
             else:

@@ -40,6 +40,19 @@ def test_a_file_that_came_in_its_place_stays(inbox: Inbox) -> None:
     assert inbox.files.read(PATH) == b"other"
 
 
+def test_a_file_that_came_in_the_place_of_a_refused_one_stays(inbox: Inbox) -> None:
+    with inbox.local(PATH) as (_, _, stamp):
+        inbox.files.write(PATH, b"other")
+    inbox.refuse(PATH, "the first was too large", stamp)
+    assert inbox.files.read(PATH) == b"other"
+    with inbox.local(PATH) as (_, _, stamp):
+        pass
+    inbox.refuse(PATH, "so is this", stamp)
+    assert not inbox.files.exists(PATH)
+    assert inbox.files.read(f"rejected/{PATH}") == b"other"
+    assert inbox.files.read(f"rejected/{PATH}.txt") == b"so is this\n"
+
+
 @pytest.mark.parametrize(
     "path", ["acme/sales/history/", "acme/sales/x/a.csv", "../sales/history/a.csv", "a.csv", "A/b/history/c"]
 )
