@@ -225,7 +225,17 @@ def load_settings(**overrides: Any) -> Settings:
     except ValueError as error:
         raise InvalidDefinition("the settings cannot be read", found=str(error), where=path or "ORCHARD_*") from None
     if not settings.secret_key.get_secret_value():
-        settings = settings.model_copy(update={"secret_key": SecretStr(_stored_key(settings.home))})
+        try:
+            key = _stored_key(settings.home)
+        except OSError as error:
+            raise InvalidDefinition(
+                "this user may not use Orchard's folder",
+                expected="a folder of this user's, or one that can be made",
+                found=f"{error.strerror}: {error.filename}",
+                where=str(settings.home),
+                hint="use the user that made it, or set ORCHARD_HOME to another folder",
+            ) from None
+        settings = settings.model_copy(update={"secret_key": SecretStr(key)})
     return settings
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.definitions import MAX_BYTES, load_tenant, parse
+from infra.settings import load_settings
 from tasks.domain.errors import InvalidDefinition
 from tasks.domain.tenant import Tenant, TierPolicy
 
@@ -190,3 +193,25 @@ def test_files(tmp_path: Path) -> None:
 def test_other_kinds_are_parsed_alike() -> None:
     with pytest.raises(InvalidDefinition, match=r"tiers\.yaml:2: runs: .*found 0"):
         parse(TierPolicy, b"workers: 1\nruns: 0\nmax_upload_bytes: 5\n", "tiers.yaml")
+
+
+@pytest.mark.parametrize("made_by_another", [True, False])
+def test_a_home_that_is_closed_to_this_user(made_by_another: bool) -> None:
+    """`sudo orchard up`, and then without `sudo`."""
+    with TemporaryDirectory(prefix="orchard-closed-") as name:
+        home = Path(name) / "home"
+        if made_by_another:
+            load_settings(home=home)
+        Path(name).chmod(0o755 if made_by_another else 0o555)
+        if os.geteuid() == 0:
+            os.seteuid(65534)  # nobody: root may do everything
+        elif made_by_another:
+            (home / "secret.key").chmod(0)
+        try:
+            with pytest.raises(InvalidDefinition, match="this user may not use Orchard's folder") as refused:
+                load_settings(home=home)
+            assert str(home) in str(refused.value)
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            Path(name).chmod(0o755)
