@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
+from flows.work import BEAT_S
 from infra.database.queue import UNSTARTED_S, Handed, Queue
 from tasks.domain.job import Job, JobKind, JobStatus
 
@@ -56,13 +58,23 @@ def crash(client: SyncPrefectClient, flow_run_id: str | None, why: str) -> None:
 
 def handed_out(client: SyncPrefectClient, queue: Queue) -> Iterator[tuple[Handed, Any | None]]:
     """Jobs that hold a slot, each with the state of its run in Prefect; None where Prefect does not know it."""
-    jobs = queue.handed_out()
+    jobs = listened(queue)
     states: dict[str, Any] = {}
     for start in range(0, len(jobs), PAGE):
         ids = [UUID(str(each.job.flow_run_id)) for each in jobs[start : start + PAGE]]
         found = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)), limit=PAGE)
         states |= {str(run.id): run.state for run in found}
     return ((each, states.get(str(each.job.flow_run_id))) for each in jobs)
+
+
+def listened(queue: Queue) -> list[Handed]:
+    """Jobs that hold a slot. Before any is called silent, all that live get the time to say so: the database may have
+    been out of reach, or the whole machine may have slept."""
+    jobs = queue.handed_out()
+    if any(each.silent for each in jobs):
+        time.sleep(BEAT_S + 1)
+        jobs = queue.handed_out()
+    return jobs
 
 
 def put_right(client: SyncPrefectClient, queue: Queue, handed: Handed, state: Any | None) -> bool:

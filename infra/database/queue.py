@@ -1,8 +1,9 @@
 """Who runs next: the operator's view of all jobs. One claim at a time decides for all tiers, fairly within each.
 
-Of a use case, one job at a time. Within a tier's free slots, a tenant's first job goes before any tenant's second;
-among tenants, whoever was served longest ago goes first. That is a round-robin that needs no list of tenants: a tenant
-that floods the queue waits behind one that asks rarely.
+Of a use case, one job at a time, and uploads in the order of their arrival, also while one waits to be tried again.
+Within a tier's free slots, a tenant's first job goes before any tenant's second; among tenants, whoever was served
+longest ago goes first. That is a round-robin that needs no list of tenants: a tenant that floods the queue waits behind
+one that asks rarely.
 """
 
 from __future__ import annotations
@@ -36,11 +37,16 @@ CLAIM = text(
             AS l (tier, runs, per_tenant)
     ), busy AS MATERIALIZED (
         SELECT tenant, use_case, pool FROM jobs WHERE status IN ('submitted', 'running')
+    ), paused AS MATERIALIZED (  -- a later upload's rows replace an earlier one's, so it must not come before it
+        SELECT tenant, use_case, min(created_at) AS since FROM jobs
+        WHERE status = 'waiting' AND upload_id IS NOT NULL AND not_before > now() GROUP BY tenant, use_case
     ), next_of_use_case AS (
         SELECT DISTINCT ON (j.tenant, j.use_case) j.tenant, j.job_id, j.created_at
         FROM jobs AS j
         WHERE j.status = 'waiting' AND j.not_before <= now() AND j.held IS NULL
           AND NOT EXISTS (SELECT FROM busy AS b WHERE b.tenant = j.tenant AND b.use_case = j.use_case)
+          AND NOT EXISTS (SELECT FROM paused AS p WHERE p.tenant = j.tenant AND p.use_case = j.use_case
+                          AND j.upload_id IS NOT NULL AND j.created_at > p.since)
         ORDER BY j.tenant, j.use_case, j.created_at, j.job_id
     ), turns AS (
         SELECT n.*, t.tier, t.last_turn_at, t.isolation <> 'pool' AS own_pool,

@@ -109,6 +109,40 @@ def test_within_a_tenant_the_oldest_goes_first_and_a_use_case_is_worked_on_once(
     assert queue.claim(many) == []
 
 
+def test_no_upload_overtakes_an_earlier_one_that_is_tried_again(
+    queue: Queue, operator: Operator, make_records: MakeRecords
+) -> None:
+    """Its rows would be replaced by those of the earlier one, which they are to replace."""
+    first, second = ask(make_records, tenant("in-order"), uploads=2)
+    records = make_records(tenant("in-order"))
+    many = {tier: policy(9, per_tenant=9) for tier in Tier}
+    for attempt in range(1, TRIES + 1):
+        [claim] = queue.claim(many)
+        assert claim.job_id == first.job_id
+        records.start_job(claim.job_id, attempt, "run")
+        records.give_back(claim.job_id, attempt, "the lake is away")
+        if attempt < TRIES:
+            assert queue.claim(many) == []
+            sql(operator, "UPDATE jobs SET not_before = now()")
+    assert records.job(first.job_id).status is JobStatus.FAILED
+    assert [claim.job_id for claim in queue.claim(many)] == [second.job_id]
+
+
+def test_what_needs_no_order_does_not_wait_for_an_upload_that_is_tried_again(
+    queue: Queue, make_records: MakeRecords
+) -> None:
+    ask(make_records, tenant("out-of-order", use_cases=2))
+    records = make_records(tenant("out-of-order", use_cases=2))
+    [claim] = queue.claim(ONE_SLOT)
+    records.start_job(claim.job_id, 1, "run")
+    records.give_back(claim.job_id, 1, "the lake is away")
+    refresh = records.request(claim.use_case, JobKind.REFRESH, by="test")
+    many = {tier: policy(9, per_tenant=9) for tier in Tier}
+    claimed = queue.claim(many)
+    assert refresh.job_id in {each.job_id for each in claimed}
+    assert {each.use_case for each in claimed} == {"sales", "sales-1"}
+
+
 def test_limits_of_pool_and_tenant_hold(queue: Queue, make_records: MakeRecords) -> None:
     for name in ("big-a", "big-b", "big-c"):
         ask(make_records, tenant(name, use_cases=4))
@@ -389,6 +423,32 @@ def test_a_heart_that_missed_a_beat_goes_on_beating(
         before = last_beat()
         time.sleep(1)
         assert last_beat() > before
+
+
+def test_a_run_that_could_not_be_heard_for_a_while_gets_time_to_say_that_it_lives(
+    queue: Queue, operator: Operator, make_records: MakeRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.reconcile import listened
+    from infra.database import queue as module
+
+    monkeypatch.setattr(module, "SILENT_S", 1)  # the session's server may have started less than fifteen seconds ago
+    for name in ("frozen", "dead"):
+        ask(make_records, tenant(name))
+    for claim in queue.claim({tier: policy(2) for tier in Tier}):
+        make_records(tenant(claim.tenant)).start_job(claim.job_id, 1, claim.tenant)
+    sql(operator, "UPDATE jobs SET heartbeat_at = now() - interval '1 minute'")  # the machine slept
+    frozen = make_records(tenant("frozen"))
+    job_id = frozen.jobs()[0].job_id
+
+    def wake() -> None:
+        for _ in range(10):
+            time.sleep(0.5)
+            frozen.beat(job_id, 1)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(wake)
+        silent = [handed.job.tenant for handed in listened(queue) if handed.silent]
+    assert silent == ["dead"]
 
 
 def test_where_a_job_stands(queue: Queue, make_records: MakeRecords) -> None:
