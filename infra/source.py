@@ -54,7 +54,8 @@ def fetch(url: str, query: str, column: str, since: Any, into: Path, *, quotable
                 table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
                 pq.write_table(table, parts[-1], compression="zstd")
                 rows += len(frame)
-                greatest.append(frame[column].max())
+                if frame[column].notna().any():
+                    greatest.append(frame[column].max())
     except (DBAPIError, pd.errors.DatabaseError) as error:
         cause = error if isinstance(error, DBAPIError) else error.__cause__  # pandas wraps some of them
         passing = isinstance(cause, OperationalError) or bool(getattr(cause, "connection_invalidated", False))

@@ -72,6 +72,17 @@ def test_a_column_that_has_no_value_for_long_keeps_its_type(
     assert list(tmp_path.iterdir()) == [into]
 
 
+def test_rows_without_a_watermark_do_not_move_it(url: str, tmp_path: Path) -> None:
+    since = dt.datetime(2026, 1, 1, 2, tzinfo=dt.UTC)
+    query = (
+        "SELECT id, CASE WHEN id = 1 THEN NULL ELSE changed_at END AS changed_at FROM source.sales"
+        " WHERE (changed_at > :watermark OR id = 1) AND id <= {most}"
+    )
+    into = tmp_path / "a.parquet"
+    assert fetch(url, query.format(most=1), "changed_at", since, into) == (1, since)
+    assert fetch(url, query.format(most=5), "changed_at", since, into) == (4, dt.datetime(2026, 1, 1, 5, tzinfo=dt.UTC))
+
+
 def test_mistakes_are_told_without_the_password(url: str, tmp_path: Path) -> None:
     password = make_url(url).password
     into = tmp_path / "a.parquet"
