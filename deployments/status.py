@@ -11,7 +11,7 @@ from infra.database.cluster import connected_cluster
 from infra.database.queue import Queue
 from infra.isolation.policies import shared_urls
 from infra.settings import Settings
-from tasks.domain.errors import DatabaseUnavailable
+from tasks.domain.errors import DatabaseUnavailable, OrchardError
 
 
 def platform_status(settings: Settings, *, show_secrets: bool = False) -> dict[str, str | None]:
@@ -61,10 +61,11 @@ def parts_status(settings: Settings) -> list[dict[str, object]]:
 
 
 def held_jobs(settings: Settings) -> list[dict[str, object]]:
-    """Use cases whose jobs wait until more may be spent on them, and why; nothing while the database is away."""
+    """Use cases whose jobs wait until more may be spent on them, and why; nothing while the database is away, or is not
+    prepared yet."""
     try:
         return Queue(connected_cluster(settings)).held()
-    except DatabaseUnavailable:
+    except OrchardError:
         return []
 
 

@@ -109,18 +109,26 @@ def _age(state: Any) -> timedelta:
     return datetime.now(UTC) - state.timestamp  # type: ignore[no-any-return]  # Prefect's own
 
 
+def crash_leftovers(client: SyncPrefectClient) -> int:
+    """Sets runs of no job (admission, dispatch, retention ...) that a machine left behind when it died to Crashed, and
+    returns how many there were: each would hold its pool's slot for ever, and soon there would be none. To be called
+    while no worker runs. Jobs' runs are left to `dead_runs` and `put_right`."""
+    left = [
+        str(run.id)
+        for run in _occupying(client, FlowRunFilter())
+        if run.work_pool_name is not None and run.parameters.get("job_id") is None
+    ]
+    for run_id in left:
+        crash(client, run_id, "the platform was stopped without it")
+    return len(left)
+
+
 def dead_runs(client: SyncPrefectClient, queue: Queue) -> list[str]:
     """Runs that occupy a slot although their job has ended, or has gone to another run."""
-    wanted = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=OCCUPYING)),
-        tags=FlowRunFilterTags(any_=[f"stage:{kind}" for kind in JobKind]),
-    )
-    found: list[Any] = []
-    while page := client.read_flow_runs(flow_run_filter=wanted, limit=PAGE, offset=len(found)):
-        found += page
+    of_jobs = FlowRunFilter(tags=FlowRunFilterTags(any_=[f"stage:{kind}" for kind in JobKind]))
     now = datetime.now(UTC)
     dead = []
-    for run in found:
+    for run in _occupying(client, of_jobs):
         job_id, attempt = run.parameters.get("job_id"), run.parameters.get("attempt")
         if job_id is None or now - (run.start_time or run.created or now) < GRACE:
             continue
@@ -128,6 +136,16 @@ def dead_runs(client: SyncPrefectClient, queue: Queue) -> list[str]:
         if job is None or not _works_for(run, attempt, job, now):
             dead.append(str(run.id))
     return dead
+
+
+def _occupying(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[Any]:
+    """Those of these runs that have neither ended nor still wait to be taken up."""
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=OCCUPYING))
+    wanted = wanted.model_copy(update={"state": state})
+    found: list[Any] = []
+    while page := client.read_flow_runs(flow_run_filter=wanted, limit=PAGE, offset=len(found)):
+        found += page
+    return found
 
 
 def _works_for(run: Any, attempt: int, job: Job, now: datetime) -> bool:

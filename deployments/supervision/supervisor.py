@@ -117,14 +117,16 @@ def server_url(home: Path) -> str:
 
 
 def connected(home: Path) -> Supervisor | None:
-    """The home's supervisor, if it runs."""
-    if servers.running(home, servers.SUPERVISOR) is None:
+    """The home's supervisor, if it runs. One without a record gets it: the command that started it was killed."""
+    if not configuration_path(home).exists():
         return None
     supervisor = Supervisor(home)
     try:
-        supervisor.pid()
+        pid = supervisor.pid()
     except OSError:
         return None
+    if servers.running(home, servers.SUPERVISOR) is None:
+        servers.record(home, servers.SUPERVISOR, server_url(home), pid)
     return supervisor
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deployments.platform import PREFECT, Platform, Report, client_environment, running_platform
+from deployments.platform import PREFECT, Platform, Report, client_environment
 from deployments.supervision.configuration import log_path, write_configuration
 from deployments.supervision.down import alone, stop_everything
 from deployments.supervision.health import trouble_of
 from deployments.supervision.parts import (
     POSTGRESQL,
+    WORKER,
     Stage,
     choose_ports,
     environment_of,
@@ -23,7 +24,7 @@ from deployments.supervision.parts import (
     stage_of,
 )
 from deployments.supervision.supervisor import RUNNING, STOPPED, State, Supervisor, connected, started
-from infra import postgres
+from infra import postgres, servers
 from infra.database.cluster import started_cluster
 from infra.settings import Settings
 from tasks.domain.errors import Retryable
@@ -39,15 +40,15 @@ def up(settings: Settings, report: Report = lambda _: None) -> bool:
     """Starts the platform, and waits until every part of it works; False when it was up already.
 
     What commands had started on demand is stopped first, and started anew under supervision. A platform that is up but
-    for some parts gets these started, and the workers of tenants that have compute of their own since. Raises
-    `Retryable` when a part does not come up; a platform that was started by this call is stopped again then.
+    for some parts gets these started, or waited for, and the workers of tenants that have compute of their own since.
+    Raises `Retryable` when a part does not come up; a platform that was started by this call is stopped again then.
     """
     with alone(settings.home, report):
         supervisor = connected(settings.home)
         if supervisor is not None:
-            missing = [name for name, state in supervisor.states().items() if state.state in STOPPED]
-            supervisor.start(missing)
-            _await(settings, supervisor, missing, report)
+            missing = _not_working(settings, supervisor)
+            if missing:  # and what comes before them: an `up` that was killed may not have come so far
+                _bring_up(settings, supervisor, missing, report)
             return _own_workers(settings, supervisor, report) or bool(missing)
         if others := stop_everything(settings, lambda _: None):
             report(f"taking over: stopped {', '.join(others)} of an earlier command")
@@ -63,30 +64,46 @@ def up(settings: Settings, report: Report = lambda _: None) -> bool:
 def _start(settings: Settings, report: Report) -> None:
     ports = choose_ports(settings)
     parts = parts_of(settings, ports)
-    names = [part.name for part in parts]
-    stages = {stage: [name for name in names if stage_of(name) is stage] for stage in Stage}
     write_configuration(settings.home, parts)
-    environment = environment_of(settings, ports)
-    supervisor = started(settings.home, os.environ | environment)
-    report(f"starting {', '.join(stages[Stage.DATABASE]) or 'with the database that is set'}")
+    supervisor = started(settings.home, os.environ | environment_of(settings, ports))
+    _bring_up(settings, supervisor, [part.name for part in parts], report)
+    _own_workers(settings, supervisor, report)
+
+
+def _not_working(settings: Settings, supervisor: Supervisor) -> list[str]:
+    """Parts that do not run, or run and do not work."""
+    states = supervisor.states()
+    with ThreadPoolExecutor(len(states)) as pool:
+        troubles = pool.map(lambda name: trouble_of(settings, name), states)
+    return [name for name, trouble in zip(states, troubles, strict=True) if states[name].state in STOPPED or trouble]
+
+
+def _bring_up(settings: Settings, supervisor: Supervisor, names: Collection[str], report: Report) -> None:
+    """Starts these parts in their order, and what is done in between, which changes nothing the second time."""
+    stages = {stage: [name for name in names if stage_of(name) is stage] for stage in Stage}
+    if stages[Stage.DATABASE] or settings.database_url:
+        report(f"starting {', '.join(stages[Stage.DATABASE]) or 'with the database that is set'}")
     supervisor.start(stages[Stage.DATABASE])
     # On a new database there is no login yet that could be asked for.
     _await(settings, supervisor, stages[Stage.DATABASE], report, lambda *_: _trouble_of_new_database(settings))
     report("preparing the databases")
     platform = Platform(settings, started_cluster(settings))
-    servers = stages[Stage.SERVERS]
-    report(f"starting {', '.join(servers)}")
-    supervisor.start(name for name in servers if name == PREFECT)
+    prefect = [name for name in stages[Stage.SERVERS] if name == PREFECT]
+    if stages[Stage.SERVERS]:
+        report(f"starting {', '.join(stages[Stage.SERVERS])}")
+    supervisor.start(prefect)
     with ThreadPoolExecutor(1) as beside:  # both take seconds on a new database
         registries = beside.submit(_initialise_registries, platform)
-        _await(settings, supervisor, [name for name in servers if name == PREFECT], report)
+        _await(settings, supervisor, prefect, report)
         registries.result()
-    supervisor.start(servers)  # MLflow's would make the tables that are there now
-    _provision(settings, environment, report)
-    report(f"starting {', '.join(stages[Stage.WORK])}")
+    supervisor.start(stages[Stage.SERVERS])  # MLflow's would make the tables that are there now
+    _provision(settings, report)
+    if not settings.prefect_api_url and not _workers(supervisor):
+        _forget_leftovers()
+    if stages[Stage.WORK]:
+        report(f"starting {', '.join(stages[Stage.WORK])}")
     supervisor.start(stages[Stage.WORK])
     _await(settings, supervisor, [name for name in names if name not in (POSTGRESQL, PREFECT)], report)
-    _own_workers(settings, supervisor, report)
 
 
 def _own_workers(settings: Settings, supervisor: Supervisor, report: Report) -> bool:
@@ -98,8 +115,7 @@ def _own_workers(settings: Settings, supervisor: Supervisor, report: Report) -> 
     old = sorted(there - wanted.keys())
     if not new and not old:
         return False
-    with running_platform(settings, prefect=True):
-        _provision(settings, dict(os.environ), report)
+    _provision(settings, report)
     supervisor.change(new, old)
     names = [part.name for part in new]
     if names:
@@ -116,16 +132,31 @@ def _initialise_registries(platform: Platform) -> None:
         initialise_registry(uri)
 
 
-def _provision(settings: Settings, environment: dict[str, str], report: Report) -> None:
+def _provision(settings: Settings, report: Report) -> None:
     """Makes pools and deployments, as a client of the server that the parts were told of."""
     report("making work pools and deployments")
-    os.environ.update(client_environment(settings, environment["PREFECT_API_URL"]))
-    if auth := environment.get("PREFECT_API_AUTH_STRING"):
-        os.environ["PREFECT_API_AUTH_STRING"] = auth
+    url = settings.prefect_api_url or servers.awaited(settings.home, PREFECT).url
+    auth = None if settings.prefect_api_url else settings.prefect_auth()
+    os.environ.update(client_environment(settings, url, auth))
     from deployments.provision import provision  # Prefect reads its address when it is imported
 
     for change in provision(settings):
         report(f"  {change}")
+
+
+def _workers(supervisor: Supervisor) -> list[str]:
+    """The workers that run."""
+    states = supervisor.states().items()
+    return [name for name, state in states if name.startswith(WORKER) and state.state not in STOPPED]
+
+
+def _forget_leftovers() -> None:
+    from prefect.client.orchestration import get_client
+
+    from flows.reconcile import crash_leftovers
+
+    with get_client(sync_client=True) as client:
+        crash_leftovers(client)
 
 
 def _trouble_of_new_database(settings: Settings) -> str | None:

@@ -45,6 +45,17 @@ from infra.settings import load_settings
 with running_platform(load_settings(), prefect=True, keep=True):
     pass
 """
+PREFECT = """
+from deployments.platform import running_platform
+from infra.settings import load_settings
+with running_platform(load_settings(), prefect=True):
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running
+    with get_client(sync_client=True) as client:
+        {code}
+"""
+LEAVE_A_RUN = """deployment = client.read_deployment_by_name("retention/retention")
+        print(client.create_flow_run_from_deployment(deployment.id, state=Running()).id)"""
 
 TOLD = f"""
 from deployments.platform import running_platform
@@ -68,6 +79,10 @@ class Operator:
 
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self._run([str(ORCHARD), *words])
+
+    def started(self, *words: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen([str(ORCHARD), *words], stdout=pipe, stderr=pipe, text=True, env=self._environment)
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
         return self._run([sys.executable, "-c", code])
@@ -272,6 +287,28 @@ def test_down_leaves_nothing_behind(up: Operator) -> None:
     again = up("down")
     assert (again.returncode, again.stdout.strip()) == (0, "nothing was running")
     assert {part["health"] for part in up.parts().values()} == {"stopped"}
+
+
+def test_after_a_power_cut_an_up_that_was_killed_is_taken_up_by_the_next(operator: Operator) -> None:
+    """After `down`. A run of no job was under way when the power went: it would hold its pool's slot for ever."""
+    assert operator("up").returncode == 0
+    left = operator.python(PREFECT.format(code=LEAVE_A_RUN))
+    assert left.returncode == 0, left.stderr
+    for process in operator.processes():
+        process.kill()
+    until(lambda: operator.processes() == [])
+    with operator.started("up") as first:
+        assert first.stderr is not None
+        for line in first.stderr:
+            if "preparing the databases" in line:
+                break
+        first.kill()
+    answer = operator("up")
+    assert answer.returncode == 0, answer.stderr
+    assert {part["health"] for part in operator.parts().values()} == {"healthy"}
+    state = operator.python(PREFECT.format(code=f"print(client.read_flow_run({left.stdout.strip()!r}).state.name)"))
+    assert state.stdout.strip() == "Crashed", state.stderr
+    assert operator("down").returncode == 0
 
 
 def test_what_does_not_come_up_says_why_and_leaves_nothing(operator: Operator) -> None:
