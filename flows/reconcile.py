@@ -149,9 +149,10 @@ def _occupying(client: SyncPrefectClient, wanted: FlowRunFilter) -> list[Any]:
 
 
 def _works_for(run: Any, attempt: int, job: Job, now: datetime) -> bool:
-    """Whether the run still does the job, or has ended it just now."""
-    if job.attempts != attempt or job.flow_run_id not in (None, str(run.id)):
-        return False
-    if job.status in (JobStatus.SUBMITTED, JobStatus.RUNNING):
+    """Whether the run still does the job, or has ended it, or given it back, just now."""
+    mine = job.attempts == attempt and job.flow_run_id in (None, str(run.id))
+    if mine and job.status in (JobStatus.SUBMITTED, JobStatus.RUNNING):
         return True
-    return job.finished_at is not None and now - job.finished_at < GRACE
+    since = {JobStatus.WAITING: job.not_before, JobStatus.DONE: job.finished_at, JobStatus.FAILED: job.finished_at}
+    left_at = since.get(job.status, job.submitted_at)
+    return left_at is not None and now - left_at < GRACE

@@ -32,6 +32,7 @@ class Job(Frozen):
         attempts: times it was handed out; (job, attempt) identifies a run in Prefect.
         upload_bytes: size of its upload; 0 without one.
         tier, pool: its tenant's tier, and the work pool whose slot it holds, since it was handed out last.
+        not_before: when it may be handed out at the earliest; of one that was given back, a while later.
         held: why it is not handed out although it waits: its tenant, or its use case, is over a budget.
         requested_by: who asked: `api`, `inbox`, `cli`, `schedule`, `pull`.
     """
@@ -49,6 +50,7 @@ class Job(Frozen):
     pool: str | None = None
     flow_run_id: str | None = None
     created_at: datetime
+    not_before: datetime | None = None
     submitted_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

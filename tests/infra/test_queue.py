@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -449,6 +450,26 @@ def test_a_run_that_could_not_be_heard_for_a_while_gets_time_to_say_that_it_live
         pool.submit(wake)
         silent = [handed.job.tenant for handed in listened(queue) if handed.silent]
     assert silent == ["dead"]
+
+
+def test_a_run_that_gave_its_job_back_gets_time_to_report(queue: Queue, make_records: MakeRecords) -> None:
+    from prefect.client.schemas.objects import FlowRun
+
+    from flows.reconcile import GRACE, _works_for
+
+    ask(make_records, tenant("reports"))
+    records = make_records(tenant("reports"))
+    run = FlowRun(flow_id=uuid4())
+    [claim] = queue.claim(ONE_SLOT)
+    records.start_job(claim.job_id, 1, str(run.id))
+    now = datetime.now(UTC)
+    assert _works_for(run, 1, records.job(claim.job_id), now + 2 * GRACE)
+    records.give_back(claim.job_id, 1, "the worker was stopped", at_once=True)
+    assert _works_for(run, 1, records.job(claim.job_id), now + GRACE / 2)
+    assert not _works_for(run, 1, records.job(claim.job_id), now + 2 * GRACE)
+    queue.claim(ONE_SLOT)
+    assert _works_for(run, 1, records.job(claim.job_id), now + GRACE / 2)
+    assert not _works_for(run, 1, records.job(claim.job_id), now + 2 * GRACE)
 
 
 def test_where_a_job_stands(queue: Queue, make_records: MakeRecords) -> None:
