@@ -11,7 +11,7 @@ upload that brought its target, null while there is none).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -75,8 +75,9 @@ class Table(Protocol):
     def oldest(self) -> int | None:
         """The oldest version that can still be read, or None before the first upload."""
 
-    def stage(self, upload: Upload) -> Staging:
-        """A fresh staging area for this upload; whatever an earlier attempt left there is dropped."""
+    def stage(self, upload: Upload, measured: Iterable[int] = ()) -> Staging:
+        """A fresh staging area for this upload; whatever an earlier attempt left there is dropped. `measured` are the
+        numbers of earlier actuals: a target that one of them brought is not new when it comes again."""
 
     def partitions(self, version: int, upload_seq: int | None = None) -> pd.DataFrame:
         """One row per partition, sorted by (bucket, partition): `partition`, `bucket`, `rows`, `labelled` (rows with a

@@ -58,8 +58,9 @@ class Scope:
 class UploadStaging:
     """Implements `tasks.ports.Staging`."""
 
-    def __init__(self, table: UseCaseTable, upload: Upload, folder: Path) -> None:
+    def __init__(self, table: UseCaseTable, upload: Upload, folder: Path, measured: Iterable[int] = ()) -> None:
         self._table, self._upload = table, upload
+        self._measured = pa.array(sorted(measured), pa.int64())
         self._use_case = table.use_case
         self._row_key = self._use_case.contract.row_key
         self._keyed = upload.purpose is not Purpose.ACTUALS  # actuals have no partition columns, and so no bucket
@@ -292,8 +293,8 @@ class UploadStaging:
         return pa.array(np.where(there, self._upload.seq, 0), mask=~there)
 
     def _update_targets(self, scope: Scope, matches: Matches, writer: FilesWriter) -> None:
-        """Rewrites the files that hold rows of these actuals, with the new targets; one that did not change keeps its
-        mark."""
+        """Rewrites the files that hold rows of these actuals, with the new targets; one that earlier actuals
+        brought, and that did not change, keeps its mark."""
         targets = [name for name in self._use_case.target_columns if name in self._columns]
         rows = self._rows(scope.spooled)
         for index in matches.touched():
@@ -302,7 +303,8 @@ class UploadStaging:
             new = rows.take(pa.array(positions))
             table = self._table.read_file(file)
             old = table.take(pa.array(old_rows))
-            same = _equal(new, old, targets)  # handed in again, and not new
+            again = pc.is_in(old["_labelled"], value_set=self._measured)  # by actuals, that is, and not new
+            same = pc.and_(_equal(new, old, targets), again)
             columns = {name: new[name] for name in targets}
             for name in self._use_case.target_columns:  # what the target is made of need not all come with actuals
                 new = new if name in targets else new.append_column(name, old[name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -116,9 +116,10 @@ class UseCaseTable:
         snapshot = self.snapshot()
         return snapshot.version if snapshot else None
 
-    def stage(self, upload: Upload) -> UploadStaging:
-        """A fresh staging area for this upload; whatever an earlier attempt left there is dropped."""
-        return UploadStaging(self, upload, self._scratch / f"staging-{upload.upload_id}")
+    def stage(self, upload: Upload, measured: Iterable[int] = ()) -> UploadStaging:
+        """A fresh staging area for this upload; whatever an earlier attempt left there is dropped. `measured` are the
+        numbers of earlier actuals: a target that one of them brought is not new when it comes again."""
+        return UploadStaging(self, upload, self._scratch / f"staging-{upload.upload_id}", measured)
 
     def read_file(self, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of one data file in the file's order; a column that the file is too old to have is null."""

@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.domain.errors import NotFound, Permanent
-from tasks.domain.names import Stage
+from tasks.domain.names import Purpose, Stage
 from tasks.domain.run import Run, Upload, UploadStatus, run_key
 from tasks.ingestion.admission import drop_personal_file, stored_path
 from tasks.ingestion.ingest import ingest
@@ -45,7 +45,9 @@ def _ingest(space: Space, upload: Upload, run: Run) -> Upload:
         raise NotFound(
             "the file of this upload is not kept any more", where=upload.filename, hint="hand the same file in again"
         )
-    staging = space.table(use_case).stage(upload)
+    others = space.records.uploads(use_case.id)
+    measured = [each.seq for each in others if each.purpose is Purpose.ACTUALS and each.seq != upload.seq]
+    staging = space.table(use_case).stage(upload, measured)
     try:
         with space.scratch("ingestion") as scratch, space.files.local(stored, scratch) as path:
             validator = space.validator(use_case, upload)

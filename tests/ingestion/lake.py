@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +58,14 @@ class Lake:
     def table(self) -> UseCaseTable:
         return UseCaseTable(self.location.child("tables", "sales"), self.use_case, self.folder / "scratch")
 
-    def ingest(self, content: bytes | str, seq: int = 1, purpose: Purpose = Purpose.HISTORY) -> Ingested:
-        """Ingests a file with this content, as the upload number `seq`."""
+    def ingest(
+        self, content: bytes | str, seq: int = 1, purpose: Purpose = Purpose.HISTORY, measured: Sequence[int] = ()
+    ) -> Ingested:
+        """Ingests a file with this content, as the upload number `seq`; `measured` are earlier actuals."""
         path = self.folder / f"upload-{seq}"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         upload = make_upload(seq, purpose)
-        staging = self.table.stage(upload)
+        staging = self.table.stage(upload, measured)
         try:
             validator = ExpectationsValidator(self.use_case, upload, self.files)
             return ingest(path, self.use_case, upload, validator, staging, self.files, PSEUDONYMS)

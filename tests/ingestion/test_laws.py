@@ -97,14 +97,15 @@ def test_upserts_equal_a_model(
                 _line=range(2, len(rows) + 2), id=lambda f: "r" + f["id"].astype(str)
             )
             frame["sales"] = frame["sales"].where(frame["sales"] >= 0).astype(float)
-            staging = lake.table.stage(make_upload(seq, purpose))
+            measured = [n for n, (earlier, _) in enumerate(uploads[: seq - 1], start=1) if earlier is Purpose.ACTUALS]
+            staging = lake.table.stage(make_upload(seq, purpose), measured)
             staging.append(frame[[*use_case.columns_for(purpose), "_line"]])
             left_out = sum(map(len, staging.duplicates())) + sum(map(len, staging.unmatched()))
             merged = staging.merge()
             staging.discard()
             assert merged.accepted + left_out == len(rows)
             assert merged.version == seq - 1
-            _apply(model, frame, use_case, purpose, seq)
+            _apply(model, frame, use_case, purpose, seq, measured)
             found = lake.rows()[["id", "store", "x", "sales", "_upload", "_labelled"]]
             expected = pd.DataFrame(model.values(), columns=found.columns)
             expected = expected.sort_values(list(use_case.contract.row_key), ignore_index=True)
@@ -117,6 +118,7 @@ def _apply(
     use_case: UseCase,
     purpose: Purpose,
     seq: int,
+    measured: list[int],
 ) -> None:
     before = dict(model)
     for row in frame.to_dict("records"):
@@ -124,7 +126,8 @@ def _apply(
         known = model.get(key)
         labelled = float("nan") if row["sales"] != row["sales"] else float(seq)
         if purpose is Purpose.ACTUALS:
-            if known and not _same(before[key]["sales"], row["sales"]):  # else handed in again, and not new
+            again = known and before[key]["_labelled"] in measured and _same(before[key]["sales"], row["sales"])
+            if known and not again:  # else handed in again, and not new
                 model[key] = known | {"sales": row["sales"], "_labelled": labelled}
             continue
         new = {name: row[name] for name in ("id", "store", "x", "sales")} | {
@@ -153,9 +156,17 @@ def test_actuals_that_come_again_are_not_new(tmp_path: Path) -> None:
     )
     actuals = "store,sku,day,sales\n1,1,2026-01-01,5\n1,2,2026-01-01,6\n"
     lake.ingest(actuals, 2, Purpose.ACTUALS)
-    lake.ingest(actuals.replace(",6\n", ",7\n") + "1,3,2026-01-01,8\n", 3, Purpose.ACTUALS)
+    lake.ingest(actuals.replace(",6\n", ",7\n") + "1,3,2026-01-01,8\n", 3, Purpose.ACTUALS, [2])
     assert lake.rows()["sales"].tolist() == [5, 7, 8]
     assert lake.rows()["_labelled"].tolist() == [2, 3, 3]
+
+
+def test_actuals_are_new_where_history_brought_the_target(tmp_path: Path) -> None:
+    """Only actuals are compared with what was predicted."""
+    lake = Lake(tmp_path, sales_use_case())
+    lake.ingest("store,sku,day,price,promo,color,sales\n1,1,2026-01-01,2,true,red,5\n")
+    lake.ingest("store,sku,day,sales\n1,1,2026-01-01,5\n", 2, Purpose.ACTUALS)
+    assert lake.rows()["_labelled"].tolist() == [2]
 
 
 @pytest.mark.parametrize("purposes", [["history", "scoring"], ["history", "scoring", "actuals"]], ids=", ".join)
