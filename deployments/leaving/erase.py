@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from deployments.leaving.certificate import certificate_of, certificates_folder, write
+from deployments.leaving.export import check_fresh
 from deployments.leaving.files import TenantFiles
 from deployments.leaving.orchestration import Orchestration
 from deployments.leaving.search import Findings, audit_left, key_left, search
-from deployments.leaving.steps import STEPS, Leaving
+from deployments.leaving.steps import EXPORT, STEPS, Leaving
 from deployments.platform import Platform, Report
 from infra.database.audit import Actor, Audit
-from infra.database.erasures import Erasure, Erasures
+from infra.database.erasures import Erasure, Erasures, Progress
 from infra.database.leavers import leavers
 from infra.database.operator import Operator
 from infra.database.removal import TenantRemoval
 from infra.mentions import mentions_of
-from tasks.domain.errors import NotErased, NotFound, OrchardError
+from tasks.domain.errors import InvalidDefinition, NotErased, NotFound, OrchardError
 from tasks.domain.tenant import TenantState
 
 SHOWN = 20
@@ -28,8 +29,9 @@ def erase(
     """Removes all that the platform has of a tenant; returns the erasure with its certificate. With `export_to`, all of
     it is exported first. For a tenant that was erased before, it returns that erasure.
 
-    The others go on as ever. Raises `NotFound`, `Busy` for a run that does not end or a second command, `NotErased`
-    when a search finds something afterwards that the certificate could not name: the next call begins anew.
+    The others go on as ever. Raises `NotFound`, `InvalidDefinition` for a folder that is not empty or named too late,
+    `Busy` for a run that does not end or a second command, `NotErased` when a search finds something afterwards that
+    the certificate could not name: the next call begins anew.
     """
     from prefect.client.orchestration import get_client
 
@@ -80,10 +82,27 @@ def _begun(platform: Platform, erasures: Erasures, tenant_id: str, by: Actor, ex
             return erasure
         operator.tenant(tenant_id)  # raises `NotFound`, and says which tenants there are
         raise NotFound(f"there is no tenant {tenant_id!r}")
-    folder = None if export_to is None else str(export_to.resolve())
-    erasure = erasures.begin(leaver, subject, by.who, folder)
+    folder = None if export_to is None else export_to.resolve()
+    known = erasures.unfinished(tenant_id)
+    progress = None if known is None else known.progress
+    if folder is not None and (progress is None or progress.export_to != str(folder)):
+        check_fresh(platform.settings, folder)
+        if known is not None and progress is not None:
+            _check_exportable(progress)
+            erasures.export_first(known.erasure_id, str(folder))
+    erasure = erasures.begin(leaver, subject, by.who, None if folder is None else str(folder))
     operator.set_state(tenant_id, TenantState.LEAVING)
     return erasure
+
+
+def _check_exportable(progress: Progress) -> None:
+    """Raises `InvalidDefinition` for an erasure that has begun to remove what would be exported."""
+    removing = STEPS[[step.name for step in STEPS].index(EXPORT) + 1 :]
+    if any(step.name in progress.steps for step in removing):
+        raise InvalidDefinition(
+            "the erasure has come too far: not all that there was could be exported any more",
+            hint="go on with it without --export-first, or with the folder that it began with",
+        )
 
 
 def _remove(leaving: Leaving, erasures: Erasures, erasure: Erasure) -> None:

@@ -62,10 +62,11 @@ def export(
     _check_place(platform.settings, folder)
     course = _course(folder, tenant_id, force)
     if course is None:
+        _check_complete(folder, csv=csv, history=history)
         return _exported(tenant_id, folder)
-    handover = Handover(platform, space, folder, history)
+    handover = Handover(platform, space, folder)
     for part in PARTS:
-        if part.name in course.done:
+        if part.name in course.done or (part.folder == "history" and not history):
             continue
         report(f"exporting {tenant_id}: {part.name}")
         part.write(handover)
@@ -75,12 +76,37 @@ def export(
         write_csv(table)
     _write(folder / README, readme(space.tenant, history=history, csv=csv))
     report(f"exporting {tenant_id}: digests of all files")
-    _write(folder / MANIFEST, json.dumps(_manifest(tenant_id, folder, course), indent=1))
+    _write(folder / MANIFEST, json.dumps(_manifest(tenant_id, folder, course, history=history, csv=csv), indent=1))
     (folder / UNFINISHED).unlink()
     exported = _exported(tenant_id, folder)
     audit = Audit(platform.cluster)
     audit.record("tenant.exported", "done", by=by, tenant=tenant_id, files=exported.files, bytes=exported.bytes)
     return exported
+
+
+def _check_complete(folder: Path, *, csv: bool, history: bool) -> None:
+    """Raises `InvalidDefinition` where more is asked for than the export that is there has."""
+    known = json.loads((folder / MANIFEST).read_bytes())
+    wanted = {"history": history, "csv": csv}
+    if lacks := [f"--{name}" for name, asked in wanted.items() if asked and not known.get(name)]:
+        raise InvalidDefinition(
+            f"the export that is there was made without {' and '.join(lacks)}",
+            where=str(folder),
+            hint="--force makes it anew",
+        )
+
+
+def check_fresh(settings: Settings, folder: Path) -> None:
+    """Raises `InvalidDefinition` for a folder that what is exported before an erasure cannot go into: an earlier
+    export, which would be taken for it, may not be all that there is now."""
+    _check_place(settings, folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise InvalidDefinition(
+            "the folder is in use: nothing was removed",
+            expected="an empty one, for all that there is now",
+            where=str(folder),
+            hint="name another folder; without --export-first nothing is exported",
+        )
 
 
 def _check_place(settings: Settings, folder: Path) -> None:
@@ -125,7 +151,7 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _manifest(tenant_id: str, folder: Path, course: Course) -> dict[str, Any]:
+def _manifest(tenant_id: str, folder: Path, course: Course, **made_with: bool) -> dict[str, Any]:
     files = []
     own = {path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file()}
     for path in sorted({folder / README, *own}):
@@ -138,6 +164,7 @@ def _manifest(tenant_id: str, folder: Path, course: Course) -> dict[str, Any]:
         "started_at": course.started_at.isoformat(),
         "finished_at": datetime.now(UTC).isoformat(),
         "orchard": version("orchard"),
+        **made_with,
         "files": files,
     }
 

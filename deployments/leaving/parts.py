@@ -38,7 +38,6 @@ class Handover:
     platform: Platform
     space: TenantSpace
     folder: Path
-    history: bool
 
     @property
     def tenant(self) -> str:
@@ -135,8 +134,8 @@ def _files(its: Handover) -> None:
 
 
 def _history(its: Handover) -> None:
-    if its.history:
-        fetch_files(its.space.location, lambda path: path if path.startswith(DELTA) else None, its.folder / "history")
+    """Only where it is asked for."""
+    fetch_files(its.space.location, lambda path: path if path.startswith(DELTA) else None, its.folder / "history")
 
 
 def _models(its: Handover) -> None:

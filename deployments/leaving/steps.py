@@ -12,6 +12,7 @@ from deployments.leaving.files import TenantFiles
 from deployments.leaving.orchestration import Orchestration
 from deployments.platform import Platform, Report
 from infra.database.audit import Actor, Audit
+from infra.database.leavers import leavers
 from infra.database.removal import TenantRemoval
 from infra.database.stillness import wait_until_still
 from infra.isolation.roles import remove
@@ -28,6 +29,10 @@ KEYS_FORGOTTEN_S = 3
 
 STILL_S = 600
 """So long a run or an upload that nobody could cancel has to end."""
+
+
+EXPORT = "export"
+"""The step before anything is removed."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,8 @@ def _bill(leaving: Leaving) -> None:
 def _export(leaving: Leaving) -> None:
     from deployments.leaving.export import export
 
-    if leaving.export_to is not None:
+    # Rows go after this step: where they are gone, and all is done again, it was exported.
+    if leaving.export_to is not None and leaving.tenant in leavers(leaving.platform.cluster):
         export(leaving.platform, leaving.tenant, leaving.export_to, leaving.by, leaving.report)
 
 
@@ -153,7 +159,7 @@ STEPS = (
     Step("access", lambda its: its.rows.count_keys(), _shut_doors),
     Step("runs", lambda its: {"open jobs": its.rows.open_jobs()}, _stop_runs),
     Step("last invoices", _nothing, _bill),
-    Step("export", _nothing, _export),
+    Step(EXPORT, _nothing, _export),
     Step("secrets", lambda its: its.rows.count_secrets(), _shut_out),
     Step("prefect", lambda its: its.prefect.counts(), lambda its: its.prefect.remove()),
     Step("inbox", lambda its: its.files.count(its.files.inbox()), lambda its: its.files.remove(its.files.inbox())),

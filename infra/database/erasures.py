@@ -76,6 +76,15 @@ class Erasures:
 
         return transact(self.cluster.operator_url, work)
 
+    def export_first(self, erasure_id: str, folder: str) -> None:
+        """An erasure that was cut off, and has removed nothing yet, is to export all of it into a folder."""
+
+        def work(progress: Progress) -> Progress:
+            steps = {name: done for name, done in progress.steps.items() if name != "export"}
+            return progress.model_copy(update={"export_to": folder, "steps": steps})
+
+        self._rewrite(erasure_id, work)
+
     def unfinished(self, tenant: str) -> Erasure | None:
         """The tenant's erasure that was cut off."""
         return self._first(ERASURES.c.tenant == tenant)

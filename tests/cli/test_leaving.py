@@ -18,6 +18,7 @@ from sqlalchemy import text
 from infra.database.cluster import connected_cluster
 from infra.database.connect import transact
 from infra.settings import Settings
+from tasks.domain.errors import StorageUnavailable
 from tests.cli.shop import history, sales, scoring, tenant_file
 from tests.cli.terminal import Terminal
 from tests.leaving.everywhere import STAYING, places_of
@@ -120,9 +121,12 @@ def test_an_export_goes_into_an_empty_folder_or_its_own(orchard: Terminal, setti
     Path("out/mine.txt").write_text("mine")
     orchard("tenants", "export", "robin", "--to", "out").worked()  # it is complete
     assert manifest(Path("out")) == first
+    for more in ("--history", "--csv"):
+        orchard("tenants", "export", "robin", "--to", "out", more).failed(2, f"without {more}", "--force")
     for force in ((), ("--force",)):
         orchard("tenants", "export", "linnet", "--to", "out", *force).failed(2, "an export of robin")
-    orchard("tenants", "export", "robin", "--to", "out", "--force").worked()
+    orchard("tenants", "export", "robin", "--to", "out", "--force", "--csv").worked()
+    orchard("tenants", "export", "robin", "--to", "out", "--csv").worked()
     assert Path("out/mine.txt").read_text() == "mine"
     orchard("tenants", "export", "nobody", "--to", "none").failed(2, "no tenant 'nobody'")
 
@@ -222,6 +226,27 @@ def test_erasing_asks_for_the_tenants_id(orchard: Terminal) -> None:
     orchard("tenants", "erase", "nobody", "--yes").failed(2, "no tenant 'nobody'")
 
 
+def test_an_export_that_is_asked_for_later_is_made_or_refused(
+    orchard: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never left out without a word: all is removed afterwards."""
+    orchard("tenants", "add", tenant_file(Path(), "twite")).worked()
+
+    def away(*_: object) -> None:
+        raise StorageUnavailable("the disk is full")
+
+    erase = ("tenants", "erase", "twite", "--yes")
+    with monkeypatch.context() as patched:
+        patched.setattr("deployments.costs.invoices.last_invoices", away)
+        orchard(*erase).failed(1, "disk is full")
+    with monkeypatch.context() as patched:
+        patched.setattr("deployments.leaving.files.TenantFiles.remove_work", away)
+        orchard(*erase, "--export-first", "out").failed(1, "disk is full")
+    assert "definition/tenant.yaml" in manifest(Path("out"))
+    orchard(*erase, "--export-first", "elsewhere").failed(2, "has come too far")
+    orchard(*erase, "--export-first", "out").worked()
+
+
 @pytest.mark.slow
 def test_what_only_the_operator_can_remove_keeps_an_erasure_open(orchard: Terminal, settings: Settings) -> None:
     from prefect.variables import Variable
@@ -232,17 +257,23 @@ def test_what_only_the_operator_can_remove_keeps_an_erasure_open(orchard: Termin
     stray = settings.home / "notes" / "dotterel.txt"
     stray.parent.mkdir()
     stray.write_text("x")
-    failed = orchard("tenants", "erase", "dotterel", "--yes")
+    orchard("tenants", "export", "dotterel", "--to", "of-last-week").worked()
+    used = orchard("tenants", "erase", "dotterel", "--yes", "--export-first", "of-last-week")
+    used.failed(2, "the folder is in use: nothing was removed")
+    orchard("tenants", "show", "dotterel").worked()
+    failed = orchard("tenants", "erase", "dotterel", "--yes", "--export-first", "out")
     failed.failed(1, "dotterel is not erased", "prefect: table variable: 1", "notes/dotterel.txt")
     [row] = [row for row in orchard("tenants", "certificate", "list", "--json").json if row["tenant"] == "dotterel"]
     assert row["finished_at"] is None
     orchard("tenants", "certificate", "show", row["erasure_id"]).failed(2, "is not complete")
     orchard("tenants", "add", "dotterel.yaml").failed(2, "being erased", "orchard tenants erase dotterel")
 
+    exported = manifest(Path("out"))
     Variable.unset("escalation")
     stray.unlink()
     certificate = orchard("tenants", "erase", "dotterel", "--yes", "--json").worked().json["certificate"]
     assert certificate["erasure"] == row["erasure_id"]
+    assert manifest(Path("out")) == exported
     removed = {step["step"]: step["found"] for step in certificate["removed"]}
     assert (removed["rows"]["predictions"], removed["prefect"]["variables"]) == (18, 1)  # of the first attempt
     assert places_of(settings, "dotterel") <= STAYING

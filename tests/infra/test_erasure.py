@@ -282,6 +282,19 @@ def test_an_erasure_remembers_how_far_it_came(postgres: Cluster, make_records: M
         erasures.erasure("0" * 16)
 
 
+def test_an_erasure_that_was_cut_off_may_be_told_to_export_first(postgres: Cluster, make_records: MakeRecords) -> None:
+    make_records("told-later")
+    erasures = Erasures(postgres)
+    begun = erasures.begin(leavers(postgres)["told-later"], "pseudonym-2", "operator:a")
+    for step in ("access", "export"):
+        erasures.done(begun.erasure_id, step)
+    erasures.export_first(begun.erasure_id, "/somewhere")
+    progress = erasures.erasure(begun.erasure_id).progress
+    assert progress is not None
+    assert (progress.export_to, list(progress.steps)) == ("/somewhere", ["access"])  # the export is to be made
+    erasures.finish(begun.erasure_id, {})
+
+
 def test_two_commands_do_not_erase_the_same_tenant(postgres: Cluster) -> None:
     erasures = Erasures(postgres)
     with erasures.alone("one"), erasures.alone("two"), pytest.raises(Busy, match="another command"):
