@@ -76,9 +76,16 @@ def rollback(
     use_case: str,
     to: Annotated[int | None, typer.Option(help="Version; by default the one that served before.")] = None,
 ) -> None:
-    """Let an earlier release serve again; one alias moves."""
+    """Let an earlier release serve again; one alias moves. The next training may promote the same models once more."""
     from flows import operations
 
     with running_platform(load_settings()) as platform:
-        version = operations.roll_back(platform.open_space(tenant), use_case, to, witness(platform.cluster))
+        space = platform.open_space(tenant)
+        version = operations.roll_back(space, use_case, to, witness(platform.cluster))
     console.print(f"release {version} of {tenant}.{use_case} serves again")
+    if space.tenant.use_case(use_case).gate.approval == "auto":
+        console.print(
+            "the gate has not changed: the next training promotes the same models again where it still prefers them; "
+            "gate.approval: manual keeps them waiting (orchard tenants add)",
+            style="dim",
+        )
