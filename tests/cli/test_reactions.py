@@ -63,11 +63,11 @@ def test_the_tenant_wide_model_grows_where_nothing_else_is_trained(orchard: Term
 
 def test_a_file_without_one_good_row_is_rejected_whatever_is_tolerated(orchard: Terminal) -> None:
     contract = SALES["contract"] | {"max_bad_rows": 1.0}
-    orchard("tenants", "add", tenant_file(Path(), "patient", contract=contract)).worked()
+    orchard("tenants", "add", tenant_file(Path(), "tolerant", contract=contract)).worked()
     Path("bad.csv").write_text(sales(5).assign(price=-1).to_csv(index=False))
-    orchard("upload", "patient", "sales", "history", "bad.csv").failed(1, "30 of 30 rows are bad")
+    orchard("upload", "tolerant", "sales", "history", "bad.csv").failed(1, "30 of 30 rows are bad")
     Path("mixed.csv").write_text(sales(5).assign(price=[1.0] + [-1.0] * 29).to_csv(index=False))
-    orchard("upload", "patient", "sales", "history", "mixed.csv").worked()
+    orchard("upload", "tolerant", "sales", "history", "mixed.csv").worked()
 
 
 def test_a_champion_that_another_metric_judged_is_no_rival(orchard: Terminal, settings: Settings) -> None:

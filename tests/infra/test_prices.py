@@ -139,10 +139,12 @@ def test_no_day_is_left_without_prices(books: PriceBooks, make_records: MakeReco
 def test_who_issued_an_invoice_is_told_once(books: PriceBooks) -> None:
     invoices = Invoices(books.cluster, Actor(who="operator:ann", origin="test"))
     for _ in range(2):
-        invoices.issue(Issued("2026-08-told", "told", datetime(2026, 1, 1, tzinfo=UTC), "2026-08", {"total": "1.00"}))
-    [entry] = Audit(books.cluster).entries("told").to_dict("records")
+        invoices.issue(
+            Issued("2026-08-invoiced", "invoiced", datetime(2026, 1, 1, tzinfo=UTC), "2026-08", {"total": "1.00"})
+        )
+    [entry] = Audit(books.cluster).entries("invoiced").to_dict("records")
     assert (entry["action"], entry["actor"]) == ("invoice.issue", "operator:ann")
-    assert entry["details"] == {"number": "2026-08-told", "month": "2026-08"}
+    assert entry["details"] == {"number": "2026-08-invoiced", "month": "2026-08"}
 
 
 def test_an_invoice_is_issued_once_and_numbers_are_not_given_twice(books: PriceBooks) -> None:

@@ -120,7 +120,7 @@ def test_no_upload_overtakes_an_earlier_one_that_is_tried_again(
     for attempt in range(1, TRIES + 1):
         [claim] = queue.claim(many)
         assert claim.job_id == first.job_id
-        records.start_job(claim.job_id, attempt, "run")
+        records.start_job(claim.job_id, attempt, RUNS[0])
         records.give_back(claim.job_id, attempt, "the lake is away")
         if attempt < TRIES:
             assert queue.claim(many) == []
@@ -135,7 +135,7 @@ def test_what_needs_no_order_does_not_wait_for_an_upload_that_is_tried_again(
     ask(make_records, tenant("out-of-order", use_cases=2))
     records = make_records(tenant("out-of-order", use_cases=2))
     [claim] = queue.claim(ONE_SLOT)
-    records.start_job(claim.job_id, 1, "run")
+    records.start_job(claim.job_id, 1, RUNS[0])
     records.give_back(claim.job_id, 1, "the lake is away")
     refresh = records.request(claim.use_case, JobKind.REFRESH, by="test")
     many = {tier: policy(9, per_tenant=9) for tier in Tier}
@@ -245,7 +245,7 @@ def test_what_is_given_back_gives_way_to_an_equal_job_that_waits_already(
     ):
         records.request("sales", JobKind.REFRESH, by="test")
         [claim] = queue.claim(ONE_SLOT)
-        records.start_job(claim.job_id, claim.attempts, "run")
+        records.start_job(claim.job_id, claim.attempts, RUNS[0])
         since = records.request("sales", JobKind.REFRESH, by="test")
         give_back(claim)
         job = records.job(claim.job_id)
@@ -255,7 +255,7 @@ def test_what_is_given_back_gives_way_to_an_equal_job_that_waits_already(
         )
         [other] = queue.claim(ONE_SLOT)
         assert other.job_id == since.job_id
-        records.start_job(other.job_id, other.attempts, "run")
+        records.start_job(other.job_id, other.attempts, RUNS[1])
         records.end_job(other.job_id, other.attempts)
 
 
@@ -267,7 +267,7 @@ def test_an_equal_job_that_is_asked_for_at_the_same_moment_is_no_trouble(
         for _ in range(40):
             records.request("sales", JobKind.REFRESH, by="test")
             [claim] = queue.claim(ONE_SLOT)
-            records.start_job(claim.job_id, claim.attempts, "run")
+            records.start_job(claim.job_id, claim.attempts, RUNS[0])
             asked = pool.submit(records.request, "sales", JobKind.REFRESH, by="test")
             pool.submit(records.give_back, claim.job_id, claim.attempts, "away", at_once=True).result()
             asked.result()
@@ -436,7 +436,7 @@ def test_a_run_that_could_not_be_heard_for_a_while_gets_time_to_say_that_it_live
     for name in ("frozen", "dead"):
         ask(make_records, tenant(name))
     for claim in queue.claim({tier: policy(2) for tier in Tier}):
-        make_records(tenant(claim.tenant)).start_job(claim.job_id, 1, claim.tenant)
+        make_records(tenant(claim.tenant)).start_job(claim.job_id, 1, RUNS[0])
     sql(operator, "UPDATE jobs SET heartbeat_at = now() - interval '1 minute'")  # the machine slept
     frozen = make_records(tenant("frozen"))
     job_id = frozen.jobs()[0].job_id
