@@ -162,7 +162,13 @@ def test_an_interrupted_upload_stops_at_once_and_is_taken_up_again(orchard: Term
     Path("long.csv").write_text(history(2000))
     space = open_space(settings, "impatient")
     command = [ORCHARD, "upload", "impatient", "sales", "history", "long.csv"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background may ignore it
+    ) as process:
         deadline = time.monotonic() + 60
         while not space.records.runs() and time.monotonic() < deadline:
             time.sleep(0.02)
