@@ -12,7 +12,7 @@ from infra.turns import come_first
 EVERY_S = 0.25
 """So often it is looked at. Linux itself stops a real-time thread that was busy for 0.95 s, for 0.05 s."""
 
-BUSY = 0.7
+BUSY = 0.5
 """Share of a core. A loop that uses more takes its turns: requests then wait for each other, not for others' turns, and
 so much of each core at least stays with the database, with those who load models, and with runs. Where there are more
 loops than cores, all of them together use no more of the cores than that."""
