@@ -80,9 +80,7 @@ def _beat(space: TenantSpace, job_id: int, attempt: int, stop: threading.Event) 
     while not stop.wait(BEAT_S):
         try:
             space.records.beat(job_id, attempt)
-        except (
-            Exception
-        ) as error:  # whatever it is, the next beat may come through; without any, the run counts as dead
+        except Exception as error:  # the next one may come through; without any, the run counts as dead
             logger.warning("job %s of %s could not say that it works: %s", job_id, space.tenant.id, error)
 
 

@@ -18,6 +18,7 @@ from infra.database.connect import engine, transact
 from infra.database.deadline import within
 from infra.database.operator import Operator
 from infra.database.queue import Queue
+from infra.database.silos import each_silo
 from infra.definitions import load_tiers
 from infra.settings import Settings
 from tasks.domain.errors import OrchardError
@@ -96,14 +97,10 @@ class PlatformCollector(Collector):
     def _work(self) -> list[Work]:
         """Of all databases; of a silo that does not answer, as it last said: what is counted must not fall."""
         urls = Operator(connected_cluster(self._settings)).data_urls()
-        known, self._works = self._works, {None: transact(urls.pop(None), _work_of)}
-        for silo, url in urls.items():
-            try:
-                with within(SILO_S):
-                    self._works[silo] = transact(url, _work_of, patient=False)
-            except (OrchardError, DBAPIError):
-                if silo in known:
-                    self._works[silo] = known[silo]
+        known, self._works = self._works, {None: transact(urls[None], _work_of)}
+        for silo, work in each_silo(urls, SILO_S, lambda url: transact(url, _work_of, patient=False)):
+            if (said := known.get(silo) if work is None else work) is not None:
+                self._works[silo] = said
         return list(self._works.values())
 
     def _queues(self) -> Iterator[Metric]:

@@ -89,7 +89,7 @@ def _begun(platform: Platform, erasures: Erasures, tenant_id: str, by: Actor, ex
         check_fresh(platform.settings, folder)
         if known is not None and progress is not None:
             _check_exportable(progress)
-            erasures.export_first(known.erasure_id, str(folder))
+            erasures.export_first(known.erasure_id, EXPORT, str(folder))
     erasure = erasures.begin(leaver, subject, by.who, None if folder is None else str(folder))
     operator.set_state(tenant_id, TenantState.LEAVING)
     return erasure

@@ -76,11 +76,12 @@ class Erasures:
 
         return transact(self.cluster.operator_url, work)
 
-    def export_first(self, erasure_id: str, folder: str) -> None:
-        """An erasure that was cut off, and has removed nothing yet, is to export all of it into a folder."""
+    def export_first(self, erasure_id: str, step: str, folder: str) -> None:
+        """An erasure that was cut off, and has removed nothing yet, is to export all of it into a folder, in that step,
+        whether it has passed it or not."""
 
         def work(progress: Progress) -> Progress:
-            steps = {name: done for name, done in progress.steps.items() if name != "export"}
+            steps = {name: done for name, done in progress.steps.items() if name != step}
             return progress.model_copy(update={"export_to": folder, "steps": steps})
 
         self._rewrite(erasure_id, work)

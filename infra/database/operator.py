@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from psycopg import sql
@@ -23,6 +22,7 @@ from infra.database.records import PostgresRecords
 from infra.database.tables import TenantRow, UseCaseRow, predictions_of, table
 from infra.database.trust_tables import TenantSecretRow
 from infra.settings import derived_password
+from tasks.domain.changes import changes_of
 from tasks.domain.errors import NotFound
 from tasks.domain.job import JobKind
 from tasks.domain.names import is_tenant_id
@@ -104,7 +104,7 @@ class Operator:
     def _onboard(self, connection: Connection, tenant: Tenant) -> list[str]:
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("orchard.onboard"))))
         before = _load(connection, tenant.id)
-        changed = _changes(before, tenant)
+        changed = changes_of(before, tenant)
         if before is None:
             _create_login(connection, tenant.id, self.cluster.secret_key)
         if not changed:
@@ -140,7 +140,7 @@ class Operator:
 
     def changes(self, tenant: Tenant) -> list[str]:
         """What onboarding this definition would change, one line each: `sales.gate.min_gain: 0.0 → 0.02`."""
-        return transact(self.cluster.operator_url, lambda connection: _changes(_load(connection, tenant.id), tenant))
+        return transact(self.cluster.operator_url, lambda connection: changes_of(_load(connection, tenant.id), tenant))
 
     def tenant(self, tenant_id: str) -> Tenant:
         """Raises `NotFound`, whatever the text."""
@@ -317,31 +317,3 @@ def _create_login(connection: Connection, tenant_id: str, secret_key: SecretStr)
         "GRANT SELECT, INSERT, DELETE ON {partition} TO {login}",
     ):
         driver(connection).execute(sql.SQL(statement).format(**names))
-
-
-def _changes(before: Tenant | None, after: Tenant) -> list[str]:
-    if before is None:
-        return [f"tenant {after.id}: new", *(f"use case {use_case.id}: new" for use_case in after.use_cases)]
-    old, new = _flat(before), _flat(after)
-    lines = []
-    for name in [*old, *(name for name in new if name not in old)]:
-        if old.get(name) != new.get(name):
-            lines.append(f"{name}: {old.get(name, 'nothing')} → {new.get(name, 'nothing')}")
-    if not lines and before.model_dump_json(exclude={"isolation"}) != after.model_dump_json(exclude={"isolation"}):
-        lines.append("order of use cases or columns")
-    return lines
-
-
-def _flat(tenant: Tenant) -> dict[str, object]:
-    fields: dict[str, Any] = {"name": tenant.name, "tier": tenant.tier.value}
-    for use_case in tenant.use_cases:
-        fields[use_case.id] = use_case.model_dump(mode="json", by_alias=True, exclude={"id"})
-    return dict(_leaves("", fields))
-
-
-def _leaves(prefix: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), inner)
-    else:
-        yield prefix, value

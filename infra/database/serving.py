@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
 
 from infra.database.cluster import Cluster
 from infra.database.connect import transact
-from infra.database.deadline import within
 from infra.database.operator import Operator
+from infra.database.silos import each_silo
 from infra.database.tables import ReleaseRow, TenantRow, table
-from tasks.domain.errors import OrchardError
 
 RELEASES, TENANTS = table(ReleaseRow), table(TenantRow)
 
@@ -38,17 +36,16 @@ class ServingView:
 
     def deployed(self) -> Deployed:
         """Raises `DatabaseUnavailable` at once: the caller goes on with what it knows, and asks again soon."""
-        silos = Operator(self.cluster).data_urls(patient=False)
-        champions = _champions(silos.pop(None))
+        urls = Operator(self.cluster).data_urls(patient=False)
+        champions = _champions(urls[None])
         marks = select(TENANTS.c.tenant, TENANTS.c.updated_at, TENANTS.c.tier, TENANTS.c.isolation, TENANTS.c.state)
         seen = transact(self.cluster.operator_url, lambda connection: connection.execute(marks).all(), patient=False)
         silent = set()
-        for tenant, url in silos.items():
-            try:
-                with within(SILO_S):
-                    champions |= _champions(url)
-            except (OrchardError, DBAPIError):  # it is locked, or gone: nobody else's business
-                silent.add(str(tenant))
+        for tenant, theirs in each_silo(urls, SILO_S, _champions):
+            if theirs is None:
+                silent.add(tenant)
+            else:
+                champions |= theirs
         return Deployed(champions, {row.tenant: " ".join(map(str, row[1:])) for row in seen}, frozenset(silent))
 
 

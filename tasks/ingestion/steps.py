@@ -38,6 +38,14 @@ def _settled(space: Space, upload: Upload) -> Upload:
         return records.update_upload(upload.upload_id, status=UploadStatus.REJECTED, error=str(error))
 
 
+def _measured(space: Space, upload: Upload) -> list[int]:
+    """The numbers of the use case's other actuals; only actuals are compared with them."""
+    if upload.purpose is not Purpose.ACTUALS:
+        return []
+    others = space.records.uploads(upload.use_case)
+    return [each.seq for each in others if each.purpose is Purpose.ACTUALS and each.seq != upload.seq]
+
+
 def _ingest(space: Space, upload: Upload, run: Run) -> Upload:
     use_case = space.tenant.use_case(upload.use_case)
     stored = stored_path(use_case.id, upload.upload_id)
@@ -45,9 +53,7 @@ def _ingest(space: Space, upload: Upload, run: Run) -> Upload:
         raise NotFound(
             "the file of this upload is not kept any more", where=upload.filename, hint="hand the same file in again"
         )
-    others = space.records.uploads(use_case.id)
-    measured = [each.seq for each in others if each.purpose is Purpose.ACTUALS and each.seq != upload.seq]
-    staging = space.table(use_case).stage(upload, measured)
+    staging = space.table(use_case).stage(upload, _measured(space, upload))
     try:
         with space.scratch("ingestion") as scratch, space.files.local(stored, scratch) as path:
             validator = space.validator(use_case, upload)

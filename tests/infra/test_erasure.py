@@ -288,7 +288,7 @@ def test_an_erasure_that_was_cut_off_may_be_told_to_export_first(postgres: Clust
     begun = erasures.begin(leavers(postgres)["told-later"], "pseudonym-2", "operator:a")
     for step in ("access", "export"):
         erasures.done(begun.erasure_id, step)
-    erasures.export_first(begun.erasure_id, "/somewhere")
+    erasures.export_first(begun.erasure_id, "export", "/somewhere")
     progress = erasures.erasure(begun.erasure_id).progress
     assert progress is not None
     assert (progress.export_to, list(progress.steps)) == ("/somewhere", ["access"])  # the export is to be made

@@ -382,9 +382,8 @@ def test_a_rejected_file_that_comes_again_while_its_run_ends_gets_another_turn(
     def send_again(*_: object) -> None:
         hand_in(space, "sales", Purpose.HISTORY, file, "test", witness)
 
-    monkeypatch.setattr(
-        pipeline, "ingest", reject
-    )  # the moment between the verdict and the end of the job is what counts
+    # The moment between the verdict and the end of the job is what counts.
+    monkeypatch.setattr(pipeline, "ingest", reject)
     monkeypatch.setattr(pipeline, "show_upload", send_again)
     upload, _ = hand_in(space, "sales", Purpose.HISTORY, file, "test", witness)
     [claim] = queue.claim(ONE_SLOT)
