@@ -52,8 +52,10 @@ def mlflow_serves(model: Path, port: int, log: Path) -> Iterator[psutil.Process]
         assert len(workers) == 1, [each.cmdline() for each in tree]
         yield workers[0]
     finally:
+        tree = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+        psutil.wait_procs(tree, 30)  # what they still do would be measured with what comes next
 
 
 def mlflow_models(booster: lightgbm.Booster, folder: Path) -> tuple[Path, Path]:

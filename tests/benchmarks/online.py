@@ -169,7 +169,8 @@ class Bench:
             ours = Server("Orchard", url, path, one, process, steady)
             warm = self.compared(ours, mlflow_models(made[0], self.folder))
             self.say("at half of that")
-            half = self.at(warm.per_s / 2, url, path, one, key=steady, connections=16)
+            loads = [self.at(warm.per_s / 2, url, path, one, key=steady, connections=16) for _ in range(ROUNDS)]
+            half = sorted(loads, key=lambda each: each.p99_ms)[ROUNDS // 2]
             add("warm, half of saturation", "16 connections", half.per_s, "requests/s")
             add("warm, half of saturation", "p50", half.p50_ms, "ms")
             add("warm, half of saturation", "p99", half.p99_ms, "ms", 10.0)
