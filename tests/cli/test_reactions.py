@@ -27,6 +27,19 @@ def test_corrected_actuals_are_learned(orchard: Terminal) -> None:
     assert changed == ["store=1,sku=2"]
 
 
+def test_actuals_that_come_again_are_counted_once(orchard: Terminal, settings: Settings) -> None:
+    """Whoever sends the month so far, every day."""
+    started(orchard, "repeats")
+    frame = sales(3, first="2026-06-01")
+    columns = ["store", "sku", "day", "sales"]
+    hand_in(orchard, "repeats", "scoring", frame.drop(columns="sales").to_csv(index=False))
+    records = open_space(settings, "repeats").records
+    for days in (1, 2, 3):
+        so_far = frame[frame["day"].isin(sorted(frame["day"].unique())[:days])]
+        hand_in(orchard, "repeats", "actuals", so_far[columns].to_csv(index=False))
+        assert records.health("sales")["rows"].sum() == len(so_far)
+
+
 def test_an_upload_that_is_merged_late_is_learned(orchard: Terminal) -> None:
     orchard("tenants", "add", tenant_file(Path(), "late", estimators=["lightgbm"], training=TRAINING)).worked()
     frame = sales(40)
