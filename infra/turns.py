@@ -21,9 +21,11 @@ PRIORITY = 1
 def give_way() -> None:
     """Lets all others go first, from now on. This process becomes a session of its own, if it leads no group yet."""
     os.nice(NICENESS)
-    with suppress(OSError):  # it is one already; or this is no Linux, or one without groups
+    with suppress(OSError):  # it leads one already, or a group
         os.setsid()
-        Path("/proc/self/autogroup").write_text(f"{SESSION_NICENESS}\n")
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # this is no Linux, or one without groups
+            Path("/proc/self/autogroup").write_text(f"{SESSION_NICENESS}\n")
 
 
 def come_first(first: bool) -> bool:

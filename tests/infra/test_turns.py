@@ -33,17 +33,27 @@ def test_gives_way_among_the_processes_of_its_session_and_with_its_session() -> 
     assert leads
 
 
+GROUP = "print(json.dumps(Path('/proc/self/autogroup').read_text().split()))"
+"""The name of the session's group, the word "nice", and its niceness; nothing in the session that the system began with,
+which has no group of its own."""
+
+
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no groups by session")
-def test_its_session_gives_way_and_that_of_its_parent_does_not() -> None:
+@pytest.mark.parametrize("began", ["", "os.setsid()\n"], ids=["in its parent's session", "in a session of its own"])
+def test_its_session_gives_way_and_that_of_its_parent_does_not(began: str) -> None:
     before = Path("/proc/self/autogroup").read_text()
-    group = said("give_way()\nprint(json.dumps(Path('/proc/self/autogroup').read_text()))")
-    assert group.split()[-1] == str(SESSION_NICENESS)
-    assert group.split()[0] != before.split()[0]
+    group = said(f"{began}give_way()\n{GROUP}")
+    if not group:
+        pytest.skip("no groups by session")
+    assert group[-1] == str(SESSION_NICENESS)
+    assert group[0] not in before.split()
     assert Path("/proc/self/autogroup").read_text() == before
 
 
-def test_gives_way_where_it_leads_a_session_already() -> None:
-    assert said("os.setsid()\ngive_way()\nprint(json.dumps(os.nice(0)))") == os.nice(0) + NICENESS
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no groups by session")
+def test_a_session_of_others_does_not_give_way_with_it() -> None:
+    code = f"os.setpgid(0, 0)\nbefore = os.getsid(0)\ngive_way()\nassert os.getsid(0) == before\n{GROUP}"
+    assert said(code) == Path("/proc/self/autogroup").read_text().split()
 
 
 POLICIES = """
