@@ -34,8 +34,8 @@ def test_gives_way_among_the_processes_of_its_session_and_with_its_session() -> 
 
 
 GROUP = "print(json.dumps(Path('/proc/self/autogroup').read_text().split()))"
-"""The name of the session's group, the word "nice", and its niceness; nothing in the session that the system began with,
-which has no group of its own."""
+"""The name of the session's group, the word "nice", and its niceness; nothing in the session that the system began
+with, which has no group of its own."""
 
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no groups by session")
