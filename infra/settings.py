@@ -7,11 +7,13 @@ two underscores: `ORCHARD_LAKE_OPTIONS__KEY`.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import hmac
 import os
 import secrets
 import tempfile
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from pydantic_settings import (
 )
 
 from tasks.domain.errors import InvalidDefinition
+from tasks.domain.labels import Label
 
 SETTINGS_FILE_VARIABLE = "ORCHARD_SETTINGS_FILE"
 
@@ -237,6 +240,16 @@ def load_settings(**overrides: Any) -> Settings:
             ) from None
         settings = settings.model_copy(update={"secret_key": SecretStr(key)})
     return settings
+
+
+def misspelt(variables: Iterable[str]) -> dict[str, str]:
+    """Names of variables that are no settings, but nearly: each with the setting that is probably meant."""
+    settings = {f"ORCHARD_{name.upper()}" for name in Settings.model_fields} | {SETTINGS_FILE_VARIABLE}
+    known = settings | {label.variable for label in Label}
+    ours = {name: name.upper().split("__")[0] for name in sorted(variables) if name.upper().startswith("ORCHARD_")}
+    unknown = {name: top for name, top in ours.items() if top not in known}
+    near = {name: difflib.get_close_matches(top, settings, n=1, cutoff=0.8) for name, top in unknown.items()}
+    return {name: found[0] for name, found in near.items() if found}
 
 
 def _stored_key(home: Path) -> str:

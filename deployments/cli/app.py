@@ -27,6 +27,7 @@ from deployments.cli import (
 )  # fmt: skip
 from deployments.cli.defects import unexpected
 from deployments.cli.output import complain, note
+from infra.settings import misspelt
 from tasks.domain.errors import InvalidDefinition, NotFound, OrchardError
 
 app = typer.Typer(
@@ -57,6 +58,8 @@ def main() -> None:
     Typer itself ends wrong use with 2, Ctrl-C with 130 and a question that nobody answers with 1.
     """
     atexit.register(gc.freeze)  # else the interpreter, at its end, looks for cycles in all that libraries loaded: 1.5 s
+    for name, setting in misspelt(os.environ).items():
+        note(f"{name} is no setting, and is ignored: is {setting} meant?")
     try:
         app()
     except SystemExit as done:

@@ -183,6 +183,13 @@ def test_settings_that_do_not_fit(orchard: Terminal, monkeypatch: pytest.MonkeyP
     assert "default factory" not in answer.err  # what follows from the mistake is none
 
 
+def test_a_misspelt_setting_is_told(orchard: Terminal, tmp_path: Path) -> None:
+    others = {"ORCHARD_LAKE": "s3://a", "orchard_storage_roles__x": "false", "ORCHARD_TIER": "gold", "ORCHARD_X": ""}
+    answer = orchard.process("status", ORCHARD_HOME=str(tmp_path / "other"), PREFECT_API_URL="", **others).worked()
+    told = re.findall(r"(\S+) is no setting, and is ignored: is (\S+) meant", answer.err)
+    assert told == [("ORCHARD_LAKE", "ORCHARD_LAKE_URL"), ("orchard_storage_roles__x", "ORCHARD_STORAGE")]
+
+
 def test_an_unforeseen_error_is_one_line_and_a_log_file(
     orchard: Terminal, shop: str, monkeypatch: pytest.MonkeyPatch, settings: object
 ) -> None:
