@@ -32,7 +32,8 @@ class Pull(Frozen):
 
     Attributes:
         secret: the Prefect Secret block `{tenant}-{secret}` holds the database's SQLAlchemy URL.
-        query: a SELECT with the parameter `:watermark`, such as `... WHERE changed_at > :watermark`.
+        query: a SELECT with the parameter `:watermark`, such as `... WHERE changed_at >= :watermark`: with `>`, rows
+            of the greatest value that come later are never fetched; with `>=`, the same rows again are the same upload.
         watermark: column of its result; its greatest value is where the next fetch begins.
         start: where the first one begins.
     """

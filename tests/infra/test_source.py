@@ -53,6 +53,20 @@ def test_numbers_can_be_watermarks(url: str, tmp_path: Path) -> None:
     assert fetch(url, query, "id", 3, tmp_path / "a.parquet") == (2, 5)
 
 
+def test_rows_of_the_last_day_that_come_later_are_fetched_and_the_same_rows_are_the_same_file(
+    url: str, tmp_path: Path
+) -> None:
+    query = "SELECT id, changed_at::date AS day FROM source.sales WHERE changed_at::date >= :watermark"
+    first, again, more = (tmp_path / f"{name}.parquet" for name in ("first", "again", "more"))
+    found = fetch(url, query, "day", "2026-01-01", first)
+    assert found == (5, dt.date(2026, 1, 1))
+    assert fetch(url, query, "day", found.watermark, again) == found
+    assert again.read_bytes() == first.read_bytes()
+    with session(url) as connection:
+        connection.execute(text("INSERT INTO source.sales VALUES (6, '2026-01-01T23:00Z', 9)"))
+    assert fetch(url, query, "day", found.watermark, more) == (6, dt.date(2026, 1, 1))
+
+
 def test_a_column_that_has_no_value_for_long_keeps_its_type(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
