@@ -10,6 +10,7 @@ from flows.events import announce_failed, announce_finished
 from flows.operations import hand_in
 from flows.space import open_space
 from flows.work import working
+from infra.database.pulls import Pulled
 from infra.source import fetch
 from tasks.domain.errors import InvalidDefinition
 from tasks.domain.names import secret_block
@@ -27,7 +28,8 @@ def pull(tenant: str, use_case: str, job_id: int | None = None, attempt: int = 1
     """Fetches what is new since the last time and hands it in. Triggered by the schedule of the use case's `pull`.
 
     Cut off after the rows were handed in, it fetches them again: the same content is the same upload, and a row of the
-    same key replaces itself. Returns the upload's id, None where nothing is new.
+    same key replaces itself. So it does, with those that came since, where an upload of earlier pulls was rejected.
+    Returns the upload's id, None where nothing is new.
 
     Args:
         tenant: the tenant's id.
@@ -42,7 +44,8 @@ def pull(tenant: str, use_case: str, job_id: int | None = None, attempt: int = 1
         if source is None:
             raise InvalidDefinition(f"use case {use_case!r} of {tenant!r} has no pull", hint="declare it in its file")
         url = str(Secret.load(secret_block(tenant, source.secret)).get())  # type: ignore[union-attr]  # sync here
-        since = space.records.watermark(use_case) or source.start
+        before = space.records.pull_progress(use_case)
+        since = source.start if before.watermark is None else before.watermark
         path = scratch / f"{use_case}-pull.parquet"
         with discreetly(contract):
             quotable = not contract.personal
@@ -51,5 +54,5 @@ def pull(tenant: str, use_case: str, job_id: int | None = None, attempt: int = 1
         if not fetched.rows:
             return None
         upload, _ = hand_in(space, use_case, source.purpose, path, "pull", witness("run:pull"))
-        space.records.save_watermark(use_case, fetched.watermark)
+        space.records.save_pull(use_case, before, Pulled(upload.upload_id, since), fetched.watermark)
         return upload.upload_id

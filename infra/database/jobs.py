@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, case, false, func, literal, or_, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from infra.database.job_tables import JobRow, ScheduleRow
+from infra.database.job_tables import JobRow
 from infra.database.tables import table
 from infra.database.tenant_rows import TenantRows
 from tasks.domain.errors import NotFound, Superseded
 from tasks.domain.job import Job, JobKind, JobStatus
 
-JOBS, SCHEDULES = table(JobRow), table(ScheduleRow)
+JOBS = table(JobRow)
 
 TRIES = 5
 """So often a job is tried before it has failed for good."""
@@ -102,21 +101,6 @@ class JobRecords(TenantRows):
         case): the job waits until it may go on, and has as many tries left."""
         self._settle(job_id, attempt, postponed(error, pause_s))
 
-    def watermark(self, use_case: str) -> object | None:
-        """How far the pulls of a use case have come; None before the first."""
-        query = select(SCHEDULES.c.watermark).where(self._own(SCHEDULES), *_pull(use_case))
-        kept = self._transact_shared(lambda connection: connection.scalar(query))
-        return None if kept is None else _restored(kept)
-
-    def save_watermark(self, use_case: str, value: object) -> None:
-        """Notes how far the pulls of a use case have come."""
-        kept = {"type": type(value).__name__, "value": value.isoformat() if isinstance(value, date) else value}
-        values = {"tenant": self.tenant, "use_case": use_case, "kind": JobKind.PULL.value, "watermark": kept}
-        insert = postgresql.insert(SCHEDULES).values(values)
-        keys = ["tenant", "use_case", "kind"]
-        statement = insert.on_conflict_do_update(index_elements=keys, set_={"watermark": kept})
-        self._transact_shared(lambda connection: connection.execute(statement))
-
     def _settle(self, job_id: int, attempt: int, values: dict[str, object]) -> None:
         mine = self._is_job(job_id) & (JOBS.c.attempts == attempt)
         self._transact_shared(lambda connection: settle_job(connection, mine, values))
@@ -127,16 +111,6 @@ class JobRecords(TenantRows):
     def _jobs(self, *conditions: ColumnElement[bool], limit: int = 1) -> list[Job]:
         query = select(JOBS).where(self._own(JOBS), *conditions).order_by(JOBS.c.job_id.desc()).limit(limit)
         return self._transact_shared(lambda connection: [job_of(row) for row in connection.execute(query).mappings()])
-
-
-def _pull(use_case: str) -> tuple[ColumnElement[bool], ...]:
-    return SCHEDULES.c.use_case == use_case, SCHEDULES.c.kind == JobKind.PULL.value
-
-
-def _restored(kept: Mapping[str, Any]) -> object:
-    """A watermark as it was: JSON has neither dates nor times."""
-    types = {"datetime": datetime.fromisoformat, "Timestamp": datetime.fromisoformat, "date": date.fromisoformat}
-    return types.get(kept["type"], lambda value: value)(kept["value"])
 
 
 def request_job(

@@ -16,8 +16,8 @@ from infra.database.audit import SOMEBODY, Actor, Audit
 from infra.database.cluster import SILOS, Cluster, provide_silo, set_login, tenant_login
 from infra.database.connect import driver, transact
 from infra.database.frames import read_frame
-from infra.database.jobs import SCHEDULES
 from infra.database.memberships import note_tier
+from infra.database.pulls import SCHEDULES
 from infra.database.records import PostgresRecords
 from infra.database.tables import TenantRow, UseCaseRow, predictions_of, table
 from infra.database.trust_tables import TenantSecretRow

@@ -6,6 +6,7 @@ from infra.database.jobs import JobRecords
 from infra.database.pages import PageRecords
 from infra.database.predictions import PredictionRecords
 from infra.database.processes import ProcessRecords
+from infra.database.pulls import PullRecords
 from infra.database.retention import RetentionRecords
 from infra.database.scores import ScoreRecords
 from infra.database.spending import BudgetRecords
@@ -15,6 +16,7 @@ from infra.database.uploads import UploadRecords
 class PostgresRecords(
     UploadRecords,
     JobRecords,
+    PullRecords,
     PageRecords,
     ScoreRecords,
     PredictionRecords,

@@ -18,6 +18,7 @@ from infra.database.connect import engine
 from infra.database.migrate import migrate
 from infra.database.operator import Operator
 from infra.database.price_tables import metadata
+from infra.database.pulls import Pulled, PullProgress
 from infra.database.records import PostgresRecords
 from infra.database.storage_readings import Stored, record_stored
 from tasks.domain.budget import Budget, Level, Standing
@@ -52,7 +53,7 @@ def fill(records: PostgresRecords, operator: Operator) -> None:
     records.publish_scores(run, {"rows": 1})
     health = models(rows=1, metric="rmse", loss_sum=1.0, baseline_sum=1.0, own_rows=1)
     records.request("sales", JobKind.REFRESH, by="test")
-    records.save_watermark("sales", 1)
+    records.save_pull("sales", PullProgress(), Pulled("u1", 0), 1)
     Audit(operator.cluster).record("test", "done", by=Actor(who="test", origin="test"), tenant=records.tenant)
     records.save_health(records.open_run(Stage.MONITORING, "sales", "h"), health)
     records.read_process()

@@ -42,4 +42,15 @@ def test_new_rows_are_fetched_on_schedule(site: Site) -> None:
     until(lambda: [u.status for u in space.records.uploads()] == [UploadStatus.DONE], 180)
     [upload] = space.records.uploads()
     assert (upload.rows_accepted, upload.filename) == (5_000, "demand-pull.parquet")
-    assert space.records.watermark("demand") == 5_000
+    assert space.records.pull_progress("demand").watermark == 5_000
+
+    with session(url) as connection:  # rows without a shop are refused, and so is a file of nothing else
+        connection.execute(
+            text(f"INSERT INTO shop.sales SELECT NULL, n, {values}, 1 FROM generate_series(5001, 5100) n")
+        )
+    until(lambda: [u.status for u in space.records.uploads()] == [UploadStatus.DONE, UploadStatus.REJECTED], 180)
+    with session(url) as connection:  # mended where they come from: the next pull has them
+        connection.execute(text("UPDATE shop.sales SET shop = 7 WHERE shop IS NULL"))
+    until(lambda: [u.status for u in space.records.uploads()][2:] == [UploadStatus.DONE], 180)
+    assert space.records.uploads()[2].rows_accepted == 100
+    assert space.records.pull_progress("demand").watermark == 5_100
