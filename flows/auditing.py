@@ -16,7 +16,6 @@ def witness(who: str, settings: Settings | None = None) -> Witness:
 def tell_promotion(space: TenantSpace, use_case: str, version: int, training_run: int) -> None:
     """A release serves, or waits for approval. A promotion that is repeated tells it once, and one that was cut off
     before this is repeated."""
-    waits = space.tenant.use_case(use_case).gate.approval == "manual"
     witness("run:promotion").record(
         "release.promote",
         "done",
@@ -25,5 +24,5 @@ def tell_promotion(space: TenantSpace, use_case: str, version: int, training_run
         use_case=use_case,
         release=version,
         training_run=training_run,
-        alias="challenger" if waits else "champion",
+        alias="champion" if space.registry.find(use_case, "champion") == version else "challenger",
     )

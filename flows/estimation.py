@@ -22,6 +22,7 @@ from tasks.estimation.estimate import Estimate, estimate
 from tasks.estimation.past import Past, Source, own_past, peers_past, similar_peers
 from tasks.estimation.units import Kind, Unit
 from tasks.estimation.work import BY_COUNTS, Work, one_process, scoring_work, training_work
+from tasks.promotion.release import waits_for_approval
 from tasks.scoring.waiting import chosen_uploads, scoring_key
 from tasks.training.intention import Intention, intend, plan_of, reused_in_batches, tenant_wide_rows
 from tasks.training.lineage import seen_seq
@@ -108,7 +109,7 @@ def _stages_work(
         partitions = 0 if latest is None else int(str(latest.receipt.get("partitions", 0)))
         work = Work((Unit(Kind.PROMOTION, partitions),))
     if stage in (None, Stage.SCORING):
-        work = work.then(_scoring_work(space, use_case, work.train > 0 and use_case.gate.approval == "auto"))
+        work = work.then(_scoring_work(space, use_case, work.train > 0 and not waits_for_approval(space, use_case)))
     return work
 
 

@@ -30,6 +30,7 @@ from tasks.estimation.work import (
 )
 from tasks.ingestion.admission import stored_path
 from tasks.ingestion.counting import count_partitions
+from tasks.promotion.release import waits_for_approval
 from tasks.training.intention import models_after, reused_in_batches
 from tasks.training.lineage import bundle_run, latest_comparable, load_tenant_wide, quarantined_partitions, seen_seq
 from tasks.training.plan import Selection, plan_run
@@ -115,7 +116,7 @@ def _training(space: TenantSpace, use_case: UseCase, state: _State, upload: Uplo
     if not exact:
         work = work.then(Work(notes=(BY_COUNTS,)))
     state.models, state.seen = models_after(plan, options.min_rows), max(state.seen, upload.seq)
-    state.serves = state.serves or (work.train > 0 and use_case.gate.approval == "auto")
+    state.serves = state.serves or (work.train > 0 and not waits_for_approval(space, use_case))
     return work
 
 

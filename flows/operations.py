@@ -93,6 +93,11 @@ def roll_back(space: Space, use_case: str, to: int | None, witness: Witness) -> 
     return version
 
 
+def releases_wait(space: Space, use_case: str) -> bool:
+    """Whether what the gate promotes waits for approval."""
+    return release.waits_for_approval(space, space.tenant.use_case(use_case))
+
+
 @contextmanager
 def _told(witness: Witness, action: str, space: Space, use_case: str, version: int) -> Iterator[None]:
     """The entry comes first, so that no release serves by an act that nobody can find; if the act then fails, an entry

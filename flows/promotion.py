@@ -22,8 +22,8 @@ from tasks.promotion.steps import compose_release, judge_candidates, switch
 def promote(tenant: str, use_case: str, training_run: int) -> int | None:
     """Lets the candidates of a training run through the use case's gate. Triggered by the pipeline.
 
-    The alias moves in one step, after the release was loaded and tried; with manual approval the release waits as
-    `challenger`. Returns the release's version, or None when no partition got a new model.
+    The alias moves in one step, after the release was loaded and tried; with manual approval, and after a rollback, the
+    release waits as `challenger`. Returns the release's version, or None when no partition got a new model.
 
     Args:
         tenant: the tenant's id.

@@ -76,16 +76,15 @@ def rollback(
     use_case: str,
     to: Annotated[int | None, typer.Option(help="Version; by default the one that served before.")] = None,
 ) -> None:
-    """Let an earlier release serve again; one alias moves. The next training may promote the same models once more."""
+    """Let an earlier release serve again; one alias moves. Later releases wait for approval, until one is approved."""
     from flows import operations
 
     with running_platform(load_settings()) as platform:
         space = platform.open_space(tenant)
         version = operations.roll_back(space, use_case, to, witness(platform.cluster))
     console.print(f"release {version} of {tenant}.{use_case} serves again")
-    if space.tenant.use_case(use_case).gate.approval == "auto":
+    if operations.releases_wait(space, use_case):
         console.print(
-            "the gate has not changed: the next training promotes the same models again where it still prefers them; "
-            "gate.approval: manual keeps them waiting (orchard tenants add)",
+            f"what the gate promotes from now on waits for `orchard releases approve {tenant} {use_case}`",
             style="dim",
         )

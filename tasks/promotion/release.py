@@ -130,6 +130,18 @@ def _tags(
     }
 
 
+def waits_for_approval(space: Space, use_case: UseCase) -> bool:
+    """Whether the next release waits as challenger: the use case wants it so, or somebody has rolled back to an earlier
+    release and let none after it serve since. The gate, which let the bad one pass, would let it pass again."""
+    return use_case.gate.approval == "manual" or rolled_back(space.records.releases(use_case.id))
+
+
+def rolled_back(releases: Iterable[Release]) -> bool:
+    """Whether a release serves although a later one has served."""
+    served = {release.version: release.status for release in releases if release.status != "challenger"}
+    return bool(served) and served[max(served)] != "champion"
+
+
 def make_champion(space: Space, use_case: str, version: int) -> None:
     """Lets a release serve: the registry's alias moves in one step, then the database follows it."""
     space.registry.set_alias(use_case, "champion", version)

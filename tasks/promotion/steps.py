@@ -19,6 +19,7 @@ from tasks.promotion.release import (
     promotion_key,
     promotion_receipt,
     rivals,
+    waits_for_approval,
 )
 
 
@@ -65,12 +66,12 @@ def compose_release(space: Space, run: Run, training_run: int, verdicts: dict[st
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def switch(space: Space, run: Run, release: Release | None, verdicts: dict[str, Verdict]) -> int | None:
-    """Moves the alias: to `champion`, or with manual approval to `challenger`. Returns the release's version."""
+    """Moves the alias: `champion`, or `challenger` where releases wait for approval. Returns the release's version."""
     if run.status is RunStatus.FINISHED:
         version = run.receipt.get("release")
         return int(str(version)) if version is not None else None
     if release is not None:
-        if space.tenant.use_case(run.use_case).gate.approval == "manual":
+        if waits_for_approval(space, space.tenant.use_case(run.use_case)):
             space.registry.set_alias(run.use_case, "challenger", release.version)
         else:
             make_champion(space, run.use_case, release.version)

@@ -137,6 +137,21 @@ def test_predictions_follow_a_rollback(orchard: Terminal) -> None:
     assert serving() == {2}
 
 
+def test_after_a_rollback_releases_wait_for_approval_until_one_is_approved(orchard: Terminal) -> None:
+    started(orchard, "wary", estimators=["lightgbm"], training=TRAINING)
+    hand_in(orchard, "wary", "history", history(60, seed=9))
+    told = orchard("releases", "rollback", "wary", "sales").worked().out
+    assert "waits for `orchard releases approve wary sales`" in told
+    hand_in(orchard, "wary", "history", history(60, seed=11))
+    assert releases(orchard, "wary") == {3: "challenger", 2: "retired", 1: "champion"}
+    orchard("releases", "approve", "wary", "sales").worked()
+    hand_in(orchard, "wary", "history", history(60, seed=13))
+    assert releases(orchard, "wary") == {4: "champion", 3: "retired", 2: "retired", 1: "retired"}
+    entries = orchard("audit", "list", "wary", "--action", "release.promote", "--json").worked().json
+    aliases = [entry["details"]["alias"] for entry in entries[::-1]]
+    assert aliases == ["champion", "champion", "challenger", "champion"]
+
+
 def test_a_rejected_file_passes_once_the_contract_fits(orchard: Terminal) -> None:
     orchard("tenants", "add", tenant_file(Path(), "mended")).worked()
     Path("wide.csv").write_text(sales(40).assign(weather="dry").to_csv(index=False))
