@@ -117,6 +117,8 @@ def convert(column: pa.ChunkedArray, kind: ColumnType) -> tuple[pa.ChunkedArray,
             if column.type.tz is None:  # without an offset it is UTC
                 column = column.cast(pa.timestamp("us"), safe=False)
             return _in_calendar(column.cast(target, safe=False), column, kind)
+        if kind is ColumnType.DATE and pa.types.is_timestamp(column.type):
+            return _in_calendar(_days(column), column, kind)
         return _in_calendar(column.cast(target), column, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return _from_text(_as_text(column), kind)
@@ -222,6 +224,12 @@ def _dates(text: pa.ChunkedArray) -> pa.ChunkedArray:
         return pa.chunked_array([pa.array(parsed.dt.as_unit("s"), pa.timestamp("s"), from_pandas=True)]).cast(
             pa.date32()
         )
+
+
+def _days(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Calendar dates of points in time that are midnight where they are; a cast would cut off the time of day."""
+    local = pc.local_timestamp(times) if times.type.tz is not None else times
+    return pc.if_else(pc.equal(pc.floor_temporal(local, unit="day"), local), local, None).cast(pa.date32())
 
 
 _CALENDAR = {

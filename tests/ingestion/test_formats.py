@@ -6,6 +6,7 @@ import codecs
 import gzip
 import io
 import json
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -145,6 +146,16 @@ COLUMNS = {
     ),
     "seconds since 1970": ("timestamp", pa.array([1704067200], pa.int64()), [None]),
     "days since 1970": ("date", pa.array([19723], pa.int32()), [None]),
+    "times of day": (
+        "date",
+        pa.array([1704067200, 1704067201, None], pa.timestamp("s")),
+        [date(2024, 1, 1), None, None],
+    ),
+    "midnight elsewhere": (
+        "date",
+        pa.array([1704063600, 1704067200], pa.timestamp("s", "Europe/Berlin")),
+        [date(2024, 1, 1), None],
+    ),
     "times as numbers": ("integer", pa.array([1704067200], pa.timestamp("s")), [None]),
     "bytes": ("string", pa.array([b"red", b"\xff", None]), ["red", "b'\\xff'", None]),
 }
