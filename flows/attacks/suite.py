@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from flows.attacks import api, events, uploads
+from flows.attacks import api, events, inbox, uploads
 from infra.attacks import caches, names, registry, sql, storage
 from infra.attacks.attempt import Attack, Attempt, Lake, Outcome
 from infra.attacks.scene import Door, prepared
@@ -23,7 +23,10 @@ from tasks.domain.contract import Frozen
 from tasks.domain.errors import InvalidDefinition
 from tasks.domain.tenant import Isolation, Tenant, TenantState
 
-GROUPS = (storage.GROUP, sql.GROUP, registry.GROUP, api.GROUP, events.GROUP, uploads.GROUP, caches.GROUP, names.GROUP)
+GROUPS = (
+    storage.GROUP, sql.GROUP, registry.GROUP, api.GROUP, events.GROUP, inbox.GROUP, uploads.GROUP, caches.GROUP,
+    names.GROUP,
+)  # fmt: skip
 
 OTHERS = 20
 """Of the tenants that are not attacked in full, so many are attacked quickly; each day others."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import text
 
-from flows.attacks import api, events, suite, uploads
+from flows.attacks import api, events, inbox, suite, uploads
 from infra.attacks import caches, names, registry, sql, storage
 from infra.attacks.attempt import Attack, Group, Outcome, denied
 from infra.attacks.canary import CANARY, remove_rows
@@ -41,7 +41,7 @@ KNOWN = (
     ],
 )
 def test_nothing_gets_through(scene: MakeScene, attacker: Isolation, victim: Isolation) -> None:
-    groups = [storage.GROUP, sql.GROUP, registry.GROUP, events.GROUP, names.GROUP, api.GROUP, caches.GROUP]
+    groups = [storage.GROUP, sql.GROUP, registry.GROUP, events.GROUP, inbox.GROUP, names.GROUP, api.GROUP, caches.GROUP]
     with scene(attacker, victim, api=True) as prepared_scene:
         attempts = attempts_of(prepared_scene, *groups)
     assert [each for each in attempts if each.got_through] == []
@@ -84,7 +84,7 @@ def test_nothing_is_left_behind(scene: MakeScene, settings: Settings, operator: 
     before = [rows_of(operator, tenant) for tenant in tenants]
     with scene(isolation, isolation) as prepared_scene:
         places = [*prepared_scene.my_places.all(), *prepared_scene.prey_places.all()]
-        attempts_of(prepared_scene, storage.GROUP, registry.GROUP, events.GROUP, names.GROUP)
+        attempts_of(prepared_scene, storage.GROUP, registry.GROUP, events.GROUP, inbox.GROUP, names.GROUP)
         assert rows_of(operator, tenants[1]) != before[1]
     assert [rows_of(operator, tenant) for tenant in tenants] == before
     for place in places:
