@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deployments.cli.actor import tell_reading, witness
-from deployments.cli.output import Json, Limit, console, records_of, show
+from deployments.cli.output import Json, Limit, console, note, records_of, show
 from deployments.platform import running_platform
 from infra.settings import load_settings
 from tasks.domain.errors import NotFound
@@ -18,12 +18,17 @@ app = typer.Typer(help="List, explain, approve and roll back releases.", no_args
 @app.command("list", epilog="Example: orchard releases list ua arrival-delay")
 def list_releases(tenant: str, use_case: str, as_json: Json = False) -> None:
     """All releases of a use case, the newest first."""
+    from flows import operations
+
     with running_platform(load_settings()) as platform:
         space = platform.open_space(tenant)
         space.tenant.use_case(use_case)
         releases = space.records.releases(use_case)
+        waits = operations.releases_wait(space, use_case)
     fields = ("version", "status", "partitions", "promoted", "held", "dataset_version", "training_run", "created_at")
     show([{name: getattr(release, name) for name in fields} for release in releases], as_json, empty="no release yet")
+    if waits:
+        note(f"what the gate promotes waits for `orchard releases approve {tenant} {use_case}`")
 
 
 @app.command(epilog="Example: orchard releases verdicts ua arrival-delay --held")
@@ -82,9 +87,7 @@ def rollback(
     with running_platform(load_settings()) as platform:
         space = platform.open_space(tenant)
         version = operations.roll_back(space, use_case, to, witness(platform.cluster))
+        waits = operations.releases_wait(space, use_case)
     console.print(f"release {version} of {tenant}.{use_case} serves again")
-    if operations.releases_wait(space, use_case):
-        console.print(
-            f"what the gate promotes from now on waits for `orchard releases approve {tenant} {use_case}`",
-            style="dim",
-        )
+    if waits:
+        note(f"what the gate promotes from now on waits for `orchard releases approve {tenant} {use_case}`")

@@ -140,8 +140,10 @@ def test_predictions_follow_a_rollback(orchard: Terminal) -> None:
 def test_after_a_rollback_releases_wait_for_approval_until_one_is_approved(orchard: Terminal) -> None:
     started(orchard, "wary", estimators=["lightgbm"], training=TRAINING)
     hand_in(orchard, "wary", "history", history(60, seed=9))
-    told = orchard("releases", "rollback", "wary", "sales").worked().out
-    assert "waits for `orchard releases approve wary sales`" in told
+    waits = "waits for `orchard releases approve wary sales`"
+    assert waits not in orchard("releases", "list", "wary", "sales").worked().err
+    assert waits in orchard("releases", "rollback", "wary", "sales").worked().err
+    assert waits in orchard("releases", "list", "wary", "sales").worked().err
     hand_in(orchard, "wary", "history", history(60, seed=11))
     assert releases(orchard, "wary") == {3: "challenger", 2: "retired", 1: "champion"}
     orchard("releases", "approve", "wary", "sales").worked()
