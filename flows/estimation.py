@@ -10,7 +10,7 @@ from decimal import Decimal
 import pandas as pd
 
 from flows.forecast_uploads import uploads_work
-from flows.operations import waiting_uploads
+from flows.operations import releases_wait, waiting_uploads
 from infra.database.cluster import Cluster
 from infra.database.past import past_jobs, past_units, peers
 from infra.database.prices import PriceBooks
@@ -22,7 +22,6 @@ from tasks.estimation.estimate import Estimate, estimate
 from tasks.estimation.past import Past, Source, own_past, peers_past, similar_peers
 from tasks.estimation.units import Kind, Unit
 from tasks.estimation.work import BY_COUNTS, Work, one_process, scoring_work, training_work
-from tasks.promotion.release import waits_for_approval
 from tasks.scoring.waiting import chosen_uploads, scoring_key
 from tasks.training.intention import Intention, intend, plan_of, reused_in_batches, tenant_wide_rows
 from tasks.training.lineage import seen_seq
@@ -109,7 +108,7 @@ def _stages_work(
         partitions = 0 if latest is None else int(str(latest.receipt.get("partitions", 0)))
         work = Work((Unit(Kind.PROMOTION, partitions),))
     if stage in (None, Stage.SCORING):
-        work = work.then(_scoring_work(space, use_case, work.train > 0 and not waits_for_approval(space, use_case)))
+        work = work.then(_scoring_work(space, use_case, work.train > 0 and not releases_wait(space, use_case.id)))
     return work
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from flows.operations import releases_wait
 from infra.database.past import past_files, past_units
 from infra.space import TenantSpace
 from tasks.domain.errors import Permanent
@@ -30,7 +31,6 @@ from tasks.estimation.work import (
 )
 from tasks.ingestion.admission import stored_path
 from tasks.ingestion.counting import count_partitions
-from tasks.promotion.release import waits_for_approval
 from tasks.training.intention import models_after, reused_in_batches
 from tasks.training.lineage import bundle_run, latest_comparable, load_tenant_wide, quarantined_partitions, seen_seq
 from tasks.training.plan import Selection, plan_run
@@ -116,7 +116,7 @@ def _training(space: TenantSpace, use_case: UseCase, state: _State, upload: Uplo
     if not exact:
         work = work.then(Work(notes=(BY_COUNTS,)))
     state.models, state.seen = models_after(plan, options.min_rows), max(state.seen, upload.seq)
-    state.serves = state.serves or (work.train > 0 and not waits_for_approval(space, use_case))
+    state.serves = state.serves or (work.train > 0 and not releases_wait(space, use_case.id))
     return work
 
 

@@ -95,7 +95,8 @@ def roll_back(space: Space, use_case: str, to: int | None, witness: Witness) -> 
 
 def releases_wait(space: Space, use_case: str) -> bool:
     """Whether what the gate promotes waits for approval."""
-    return release.waits_for_approval(space, space.tenant.use_case(use_case))
+    serving = space.registry.find(use_case, "champion")
+    return release.waits_for_approval(space, space.tenant.use_case(use_case), serving)
 
 
 @contextmanager

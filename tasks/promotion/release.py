@@ -130,16 +130,11 @@ def _tags(
     }
 
 
-def waits_for_approval(space: Space, use_case: UseCase) -> bool:
-    """Whether the next release waits as challenger: the use case wants it so, or somebody has rolled back to an earlier
-    release and let none after it serve since. The gate, which let the bad one pass, would let it pass again."""
-    return use_case.gate.approval == "manual" or rolled_back(space.records.releases(use_case.id))
-
-
-def rolled_back(releases: Iterable[Release]) -> bool:
-    """Whether a release serves although a later one has served."""
-    served = {release.version: release.status for release in releases if release.status != "challenger"}
-    return bool(served) and served[max(served)] != "champion"
+def waits_for_approval(space: Space, use_case: UseCase, serving: int | None) -> bool:
+    """Whether the release after the one that serves waits as challenger: the use case wants it so, or somebody has
+    rolled back to the one that serves. The gate, which let the bad one pass, would let it pass again."""
+    later = (each for each in space.records.releases(use_case.id) if serving is not None and each.version > serving)
+    return use_case.gate.approval == "manual" or any(each.status == "retired" for each in later)
 
 
 def make_champion(space: Space, use_case: str, version: int) -> None:

@@ -71,7 +71,7 @@ def switch(space: Space, run: Run, release: Release | None, verdicts: dict[str, 
         version = run.receipt.get("release")
         return int(str(version)) if version is not None else None
     if release is not None:
-        if waits_for_approval(space, space.tenant.use_case(run.use_case)):
+        if waits_for_approval(space, space.tenant.use_case(run.use_case), run.release_version):
             space.registry.set_alias(run.use_case, "challenger", release.version)
         else:
             make_champion(space, run.use_case, release.version)
