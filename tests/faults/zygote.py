@@ -111,7 +111,7 @@ class Zygote:
 
     def close(self) -> None:
         """Ends it and what it started."""
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)  # an interpreter with so much in it takes its time to end
 
     def last_words(self) -> str:
         """The end of what children have printed."""
