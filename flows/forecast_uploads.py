@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from flows.operations import releases_wait
 from infra.database.past import past_files, past_units
 from infra.space import TenantSpace
 from tasks.domain.errors import Permanent
@@ -116,7 +115,7 @@ def _training(space: TenantSpace, use_case: UseCase, state: _State, upload: Uplo
     if not exact:
         work = work.then(Work(notes=(BY_COUNTS,)))
     state.models, state.seen = models_after(plan, options.min_rows), max(state.seen, upload.seq)
-    state.serves = state.serves or (work.train > 0 and not releases_wait(space, use_case.id))
+    state.serves = state.serves or (work.train > 0 and use_case.gate.approval == "auto")
     return work
 
 

@@ -56,7 +56,8 @@ def test_numbers_can_be_watermarks(url: str, tmp_path: Path) -> None:
 def test_rows_of_the_last_day_that_come_later_are_fetched_and_the_same_rows_are_the_same_file(
     url: str, tmp_path: Path
 ) -> None:
-    query = "SELECT id, changed_at::date AS day FROM source.sales WHERE changed_at::date >= :watermark"
+    day = "(changed_at AT TIME ZONE 'UTC')::date"
+    query = f"SELECT id, {day} AS day FROM source.sales WHERE {day} >= :watermark"
     first, again, more = (tmp_path / f"{name}.parquet" for name in ("first", "again", "more"))
     found = fetch(url, query, "day", "2026-01-01", first)
     assert found == (5, dt.date(2026, 1, 1))
