@@ -228,8 +228,7 @@ def _dates(text: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _days(times: pa.ChunkedArray) -> pa.ChunkedArray:
     """Calendar dates of points in time that are midnight where they are; a cast would cut off the time of day."""
-    local = pc.local_timestamp(times) if times.type.tz is not None else times
-    return pc.if_else(pc.equal(pc.floor_temporal(local, unit="day"), local), local, None).cast(pa.date32())
+    return pc.if_else(pc.equal(pc.floor_temporal(times, unit="day"), times), times, None).cast(pa.date32())
 
 
 _CALENDAR = {
